@@ -1,0 +1,225 @@
+//! One opaque error with a kind to branch on.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+
+type BoxError = Box<dyn StdError + Send + Sync + 'static>;
+
+/// What went wrong, in this crate's own words.
+///
+/// [`kind`](Self::kind) is what callers branch on; `Display` is one sentence that says what to do
+/// and never holds a value, a secret, SQL or a message of the database. The next layer, where
+/// there is one, is [`source`](StdError::source): it may hold the server's own text, so it belongs
+/// in a debugger and not in an answer to a client.
+///
+/// Executors of this crate return [`sqlx::Error`], as sqlx wants it. An error of ours travels
+/// inside it and comes back whole:
+///
+/// ```
+/// use tenantry::{Error, ErrorKind, TenantId};
+///
+/// let ours = "no spaces, please".parse::<TenantId>().unwrap_err();
+/// let through_sqlx = sqlx::Error::from(ours);
+/// assert_eq!(Error::from(through_sqlx).kind(), ErrorKind::InvalidTenantId);
+/// ```
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    message: Cow<'static, str>,
+    source: Option<BoxError>,
+}
+
+/// The kinds of [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The text is not a tenant id; the message names the rule.
+    InvalidTenantId,
+    /// The user or a setting of a context is not acceptable; the message names the rule.
+    InvalidContext,
+    /// An option (of a registry, a transaction, an installation) is not acceptable.
+    InvalidOption,
+    /// The directory knows no such tenant.
+    TenantUnknown,
+    /// The connection or the database belongs to another tenant. Nothing was read or written.
+    Misrouted,
+    /// What tenantry installs in a database is missing there, or is of another version.
+    Installation,
+    /// The start-up check found a role or a database that would undo the isolation.
+    Preflight,
+    /// The statement was refused before it was sent; the message says where it belongs.
+    StatementRefused,
+    /// No connection became free in `acquire_timeout`.
+    AcquireTimeout,
+    /// The server could not be reached or refused the connection.
+    Connect,
+    /// The connection broke. What was under way on it has not been committed, unless it was the
+    /// COMMIT or an autocommit statement itself.
+    ConnectionLost,
+    /// The transaction can only be rolled back; the message says since when.
+    TransactionAborted,
+    /// `COMMIT` was not carried out, or nobody can tell: see [`CommitError`](crate::CommitError).
+    Commit,
+    /// The registry has been closed.
+    Closed,
+    /// The database refused a statement; [`Error::code`] is its SQLSTATE.
+    Database,
+    /// sqlx reported something else, such as a row that was not found or a value that could not
+    /// be decoded.
+    Other,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            message: message.into(),
+            source: None,
+        }))
+    }
+
+    pub(crate) fn with_source(mut self, source: impl Into<BoxError>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// What kind of error this is.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The SQLSTATE of the server's error, where the server reported one.
+    pub fn code(&self) -> Option<Cow<'_, str>> {
+        self.database_error()?.code()
+    }
+
+    /// The name of the violated constraint, where the server reported one.
+    pub fn constraint(&self) -> Option<&str> {
+        self.database_error()?.constraint()
+    }
+
+    /// Whether the same work, done again from the start, may succeed without anything being
+    /// mended: serialization failures, deadlocks, lock time-outs, time-outs of the pool, lost
+    /// connections.
+    ///
+    /// A write that was lost with its connection may have been carried out. Repeating it is safe
+    /// only if it is idempotent.
+    pub fn is_retryable(&self) -> bool {
+        match self.kind() {
+            ErrorKind::AcquireTimeout | ErrorKind::Connect | ErrorKind::ConnectionLost => true,
+            ErrorKind::Database | ErrorKind::TransactionAborted | ErrorKind::Commit => {
+                matches!(self.code().as_deref(), Some("40001" | "40P01" | "55P03"))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the tenant is not known to the directory.
+    pub fn is_tenant_unknown(&self) -> bool {
+        self.kind() == ErrorKind::TenantUnknown
+    }
+
+    /// Whether a statement or a transaction reached, or would have reached, a database of another
+    /// tenant.
+    pub fn is_misrouted(&self) -> bool {
+        self.kind() == ErrorKind::Misrouted
+    }
+
+    fn database_error(&self) -> Option<&(dyn sqlx::error::DatabaseError + 'static)> {
+        let mut source = self.0.source.as_deref().map(|e| e as &(dyn StdError + 'static));
+        while let Some(error) = source {
+            if let Some(sqlx::Error::Database(database)) = error.downcast_ref::<sqlx::Error>() {
+                return Some(database.as_ref());
+            }
+            source = error.source();
+        }
+        None
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+/// As terse as `Display`: the source is left out, because it may hold the server's own text.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Error");
+        out.field("kind", &self.0.kind).field("message", &self.0.message);
+        if let Some(code) = self.code() {
+            out.field("code", &code);
+        }
+        if let Some(constraint) = self.constraint() {
+            out.field("constraint", &constraint);
+        }
+        out.finish_non_exhaustive()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|e| e as &(dyn StdError + 'static))
+    }
+}
+
+/// So that an executor, whose errors are sqlx's, can return ours.
+impl From<Error> for sqlx::Error {
+    fn from(error: Error) -> Self {
+        Self::Configuration(Box::new(error))
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Configuration(inner) => match inner.downcast::<Self>() {
+                Ok(ours) => *ours,
+                Err(inner) => Self::new(ErrorKind::Other, "sqlx refused its configuration")
+                    .with_source(sqlx::Error::Configuration(inner)),
+            },
+            sqlx::Error::Database(database) => Self::from_database(database),
+            sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) => Self::new(
+                ErrorKind::ConnectionLost,
+                "the connection to the database broke",
+            )
+            .with_source(error),
+            sqlx::Error::RowNotFound => {
+                Self::new(ErrorKind::Other, "no row was found where one was expected")
+                    .with_source(error)
+            }
+            error => Self::new(ErrorKind::Other, "sqlx could not carry out the statement")
+                .with_source(error),
+        }
+    }
+}
+
+impl Error {
+    fn from_database(database: Box<dyn sqlx::error::DatabaseError>) -> Self {
+        let (kind, message) = match (database.code().as_deref(), database.constraint()) {
+            (Some("23514"), Some("tenantry_1_layout")) => (
+                ErrorKind::Installation,
+                "the database does not know this release's scope argument: \
+                 run tenantry::sql::Installation::install on it with this release",
+            ),
+            (Some("23514"), Some("tenantry_2_tenant")) => (
+                ErrorKind::Misrouted,
+                "the database belongs to another tenant and refused the statement",
+            ),
+            // Class 57P: the server ends the session (shutdown, pg_terminate_backend).
+            (Some(code), _) if code.starts_with("57P") => (
+                ErrorKind::ConnectionLost,
+                "the server ended the connection",
+            ),
+            (Some("25P02"), _) => (
+                ErrorKind::TransactionAborted,
+                "an earlier statement failed: the transaction can only be rolled back",
+            ),
+            _ => (ErrorKind::Database, "the database refused the statement"),
+        };
+        Self::new(kind, message).with_source(sqlx::Error::Database(database))
+    }
+}

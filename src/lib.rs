@@ -1,0 +1,5 @@
+//! tenantry
+
+mod error;
+
+pub use error::{Error, ErrorKind};
