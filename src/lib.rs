@@ -1,5 +1,6 @@
 //! tenantry
 
 mod error;
+mod statement;
 
 pub use error::{Error, ErrorKind};
