@@ -35,14 +35,21 @@ impl Admitted {
     /// # Errors
     ///
     /// [`ErrorKind::StatementRefused`], before anything is sent.
-    pub(crate) fn new<'q, E>(mut query: E, place: Place, names: &ContextSettings) -> Result<Self, Error>
+    pub(crate) fn new<'q, E>(
+        mut query: E,
+        place: Place,
+        names: &ContextSettings,
+    ) -> Result<Self, Error>
     where
         E: Execute<'q, Postgres>,
     {
         let prepared = query.statement().cloned();
         let arguments = query.take_arguments().map_err(|error| {
-            Error::new(ErrorKind::Other, "an argument of the statement could not be encoded")
-                .with_source(error)
+            Error::new(
+                ErrorKind::Other,
+                "an argument of the statement could not be encoded",
+            )
+            .with_source(error)
         })?;
         let persistent = query.persistent();
         let sql = query.sql();
@@ -60,7 +67,9 @@ impl Admitted {
             ));
         }
         if bound >= usize::from(u16::MAX) {
-            return Err(refused("a statement takes at most 65,534 arguments beside its scope"));
+            return Err(refused(
+                "a statement takes at most 65,534 arguments beside its scope",
+            ));
         }
         // A utility statement without arguments gains nothing from the extended protocol, and
         // loses: the conversion of any argument takes the snapshot of a REPEATABLE READ
@@ -75,8 +84,14 @@ impl Admitted {
         })
     }
 
-    pub(crate) fn is_read(&self) -> bool {
-        self.kind <= Kind::Read
+    /// For those who promised that they only read.
+    pub(crate) fn only_reads(self) -> Result<Self, Error> {
+        if self.kind > Kind::Read {
+            return Err(refused(
+                "a Reader only reads: take a TenantTx, or a TenantScope, for what writes or locks",
+            ));
+        }
+        Ok(self)
     }
 
     /// Whether the statement is sent as text, with the context in front of it.
@@ -143,7 +158,9 @@ pub(crate) fn parameters(
     }
     let own = named.len().max(seen.highest_parameter as usize);
     if own >= usize::from(u16::MAX) {
-        return Err(refused("a statement takes at most 65,534 arguments beside its scope"));
+        return Err(refused(
+            "a statement takes at most 65,534 arguments beside its scope",
+        ));
     }
     // An OID of zero leaves the type to the server (Parse, in PostgreSQL's message formats).
     let mut types = named.to_vec();

@@ -37,7 +37,7 @@ impl Assertion {
         let mut set_local = String::new();
         for (name, value) in &pairs {
             set_local.push_str("SET LOCAL ");
-            set_local.push_str(&quote::setting(name));
+            set_local.push_str(&setting(name));
             set_local.push_str(" = ");
             set_local.push_str(&quote::literal(value));
             set_local.push_str("; ");
@@ -84,13 +84,27 @@ impl std::fmt::Debug for Assertion {
     }
 }
 
+/// A name such as `app.tenant_id`: each part is an identifier of its own, and may be a keyword.
+fn setting(name: &str) -> String {
+    name.split('.')
+        .map(quote::identifier)
+        .collect::<Vec<_>>()
+        .join(".")
+}
+
 /// The binary form of a one-dimensional array, as `array_recv` in PostgreSQL's `arrayfuncs.c`
 /// reads it.
 fn text_array<'a>(elements: impl Iterator<Item = &'a str>) -> Vec<u8> {
     let elements: Vec<&str> = elements.collect();
     let (dimensions, has_null, lower_bound) = (1_u32, 0_u32, 1_u32);
     let mut bytes = Vec::new();
-    for word in [dimensions, has_null, TEXT_OID, elements.len() as u32, lower_bound] {
+    for word in [
+        dimensions,
+        has_null,
+        TEXT_OID,
+        elements.len() as u32,
+        lower_bound,
+    ] {
         bytes.extend_from_slice(&word.to_be_bytes());
     }
     for element in elements {

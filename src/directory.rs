@@ -53,8 +53,11 @@ impl StaticDirectory {
         tenants: impl IntoIterator<Item = TenantId>,
     ) -> Self {
         self.shared = Some(options);
-        self.placements
-            .extend(tenants.into_iter().map(|tenant| (tenant, Placement::Shared)));
+        self.placements.extend(
+            tenants
+                .into_iter()
+                .map(|tenant| (tenant, Placement::Shared)),
+        );
         self
     }
 

@@ -128,7 +128,11 @@ impl Error {
     }
 
     fn database_error(&self) -> Option<&(dyn sqlx::error::DatabaseError + 'static)> {
-        let mut source = self.0.source.as_deref().map(|e| e as &(dyn StdError + 'static));
+        let mut source = self
+            .0
+            .source
+            .as_deref()
+            .map(|e| e as &(dyn StdError + 'static));
         while let Some(error) = source {
             if let Some(sqlx::Error::Database(database)) = error.downcast_ref::<sqlx::Error>() {
                 return Some(database.as_ref());
@@ -149,7 +153,8 @@ impl fmt::Display for Error {
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Error");
-        out.field("kind", &self.0.kind).field("message", &self.0.message);
+        out.field("kind", &self.0.kind)
+            .field("message", &self.0.message);
         if let Some(code) = self.code() {
             out.field("code", &code);
         }
@@ -162,7 +167,10 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_deref().map(|e| e as &(dyn StdError + 'static))
+        self.0
+            .source
+            .as_deref()
+            .map(|e| e as &(dyn StdError + 'static))
     }
 }
 
@@ -199,10 +207,7 @@ fn classify(error: &sqlx::Error) -> (ErrorKind, &'static str) {
             ErrorKind::ConnectionLost,
             "the connection to the database broke",
         ),
-        sqlx::Error::RowNotFound => (
-            ErrorKind::Other,
-            "no row was found where one was expected",
-        ),
+        sqlx::Error::RowNotFound => (ErrorKind::Other, "no row was found where one was expected"),
         _ => (
             ErrorKind::Other,
             "sqlx could not carry out the statement, or not read its answer",
@@ -222,10 +227,9 @@ fn classify_database(error: &dyn sqlx::error::DatabaseError) -> (ErrorKind, &'st
             "the database belongs to another tenant and refused the statement",
         ),
         // Class 57P: the server ends the session (shutdown, pg_terminate_backend, ..).
-        (Some(code), _) if code.starts_with("57P") => (
-            ErrorKind::ConnectionLost,
-            "the server ended the connection",
-        ),
+        (Some(code), _) if code.starts_with("57P") => {
+            (ErrorKind::ConnectionLost, "the server ended the connection")
+        }
         // The server ends a transaction, and with it the session, that idled for too long.
         (Some("25P03" | "25P04"), _) => (
             ErrorKind::ConnectionLost,

@@ -5,6 +5,7 @@ use futures_core::stream::BoxStream;
 use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Either, Execute, Executor, Postgres, SqlStr};
 
+use crate::argument::Admitted;
 use crate::context::TenantContext;
 use crate::scope::TenantScope;
 use crate::tx::{TenantReadTx, TenantTx};
@@ -12,7 +13,8 @@ use crate::tx::{TenantReadTx, TenantTx};
 /// What a method that only reads takes, so that it can be called with a scope, with a read-only
 /// transaction and with a transaction.
 ///
-/// `&mut reader` is a sqlx [`Executor`]. It is a concrete type because sqlx's trait cannot be a
+/// `&mut reader` is a sqlx [`Executor`] for SELECT, VALUES, TABLE, SHOW, and WITH and EXPLAIN of
+/// such; what writes or locks rows is refused before it is sent. It is a concrete type because sqlx's trait cannot be a
 /// `dyn` one.
 ///
 /// ```
@@ -87,8 +89,11 @@ impl<'c> Executor<'c> for &'c mut Reader<'_> {
         E: 'q + Execute<'q, Postgres>,
     {
         match &mut self.0 {
-            Source::Scope(scope) => scope.fetch_many(query),
-            Source::Tx(tx) => tx.fetch_many(query),
+            Source::Scope(scope) => scope.run(scope.admit(query).and_then(Admitted::only_reads)),
+            Source::Tx(tx) => {
+                let admitted = tx.admit(query).and_then(Admitted::only_reads);
+                tx.run(admitted)
+            }
         }
     }
 
@@ -101,8 +106,13 @@ impl<'c> Executor<'c> for &'c mut Reader<'_> {
         E: 'q + Execute<'q, Postgres>,
     {
         match &mut self.0 {
-            Source::Scope(scope) => scope.fetch_optional(query),
-            Source::Tx(tx) => tx.fetch_optional(query),
+            Source::Scope(scope) => {
+                scope.run_optional(scope.admit(query).and_then(Admitted::only_reads))
+            }
+            Source::Tx(tx) => {
+                let admitted = tx.admit(query).and_then(Admitted::only_reads);
+                tx.run_optional(admitted)
+            }
         }
     }
 

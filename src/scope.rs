@@ -13,7 +13,7 @@ use sqlx::{Connection as _, Either, Execute, Executor, Postgres, SqlStr};
 use crate::argument::{self, Admitted, Place, Scoped};
 use crate::assertion::Assertion;
 use crate::context::TenantContext;
-use crate::error::{Error, ErrorKind, is_connection_lost};
+use crate::error::{Error, is_connection_lost};
 use crate::lease::Lease;
 use crate::settings::ContextSettings;
 use crate::slots::Slots;
@@ -201,7 +201,10 @@ impl TenantScope {
             let Some(failure) = failure else {
                 return Err(error);
             };
-            let Some(delay) = options.retry.next_delay(&failure, attempts, started.elapsed()) else {
+            let Some(delay) = options
+                .retry
+                .next_delay(&failure, attempts, started.elapsed())
+            else {
                 return Err(error);
             };
             tracing::info!(
@@ -221,7 +224,7 @@ impl TenantScope {
         Ok(lease)
     }
 
-    fn admit<'q, E: Execute<'q, Postgres>>(&self, query: E) -> Result<Admitted, Error> {
+    pub(crate) fn admit<'q, E: Execute<'q, Postgres>>(&self, query: E) -> Result<Admitted, Error> {
         Admitted::new(query, Place::Scope, &self.names)
     }
 
@@ -242,20 +245,11 @@ impl TenantScope {
             Some(_) => {}
         }
     }
-}
-
-impl<'c> Executor<'c> for &'c TenantScope {
-    type Database = Postgres;
-
-    fn fetch_many<'e, 'q: 'e, E>(
-        self,
-        query: E,
-    ) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
-    where
-        'c: 'e,
-        E: 'q + Execute<'q, Postgres>,
-    {
-        let admitted = self.admit(query);
+    /// The answers to a statement that has been admitted.
+    pub(crate) fn run<'e>(
+        &'e self,
+        admitted: Result<Admitted, Error>,
+    ) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>> {
         Box::pin(async_stream::try_stream! {
             let (mut lease, mut scoped) = self.scoped(admitted?).await?;
             let started = Instant::now();
@@ -287,15 +281,11 @@ impl<'c> Executor<'c> for &'c TenantScope {
         })
     }
 
-    fn fetch_optional<'e, 'q: 'e, E>(
-        self,
-        query: E,
-    ) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
-    where
-        'c: 'e,
-        E: 'q + Execute<'q, Postgres>,
-    {
-        let admitted = self.admit(query);
+    /// As [`run`](Self::run), for at most one row.
+    pub(crate) fn run_optional<'e>(
+        &'e self,
+        admitted: Result<Admitted, Error>,
+    ) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>> {
         Box::pin(async move {
             let (mut lease, scoped) = self.scoped(admitted?).await?;
             let started = Instant::now();
@@ -308,6 +298,34 @@ impl<'c> Executor<'c> for &'c TenantScope {
             self.finish(lease, answer.as_ref().err(), started);
             answer
         })
+    }
+}
+
+impl<'c> Executor<'c> for &'c TenantScope {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let admitted = self.admit(query);
+        self.run(admitted)
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let admitted = self.admit(query);
+        self.run_optional(admitted)
     }
 
     fn prepare_with<'e>(

@@ -43,7 +43,10 @@ impl Slots {
             None => self.shared.as_ref().filter(|_| self.others_share),
         };
         shared.ok_or_else(|| {
-            Error::new(ErrorKind::TenantUnknown, "the directory knows no such tenant")
+            Error::new(
+                ErrorKind::TenantUnknown,
+                "the directory knows no such tenant",
+            )
         })
     }
 

@@ -113,7 +113,10 @@ impl TryFrom<i64> for TenantId {
 
     fn try_from(id: i64) -> Result<Self, Error> {
         u64::try_from(id).map(Self::from).map_err(|_| {
-            Error::new(ErrorKind::InvalidTenantId, "a tenant id is not a negative number")
+            Error::new(
+                ErrorKind::InvalidTenantId,
+                "a tenant id is not a negative number",
+            )
         })
     }
 }
@@ -175,19 +178,43 @@ mod tests {
         }
         let long = "x".repeat(64);
         for bad in [
-            "", " ", "-a", ".", "_a", "a b", "a\0", "a'", "a\\", "é", "a\u{202e}b", "a/b", "%", &long,
-            "{a,b}", "\"a\"", "a;b", "\u{0430}cme",
+            "",
+            " ",
+            "-a",
+            ".",
+            "_a",
+            "a b",
+            "a\0",
+            "a'",
+            "a\\",
+            "é",
+            "a\u{202e}b",
+            "a/b",
+            "%",
+            &long,
+            "{a,b}",
+            "\"a\"",
+            "a;b",
+            "\u{0430}cme",
         ] {
             let error = bad.parse::<TenantId>().expect_err(bad);
             assert_eq!(error.kind(), ErrorKind::InvalidTenantId);
-            assert!(bad.len() < 3 || !format!("{error} {error:?}").contains(bad), "{error:?}");
+            assert!(
+                bad.len() < 3 || !format!("{error} {error:?}").contains(bad),
+                "{error:?}"
+            );
         }
     }
 
     #[test]
     fn a_uuid_is_one_tenant_in_either_case() {
         let id = Uuid::from_u128(0xabcd_ef00_1122_3344_5566_7788_99aa_bbcc);
-        let upper: TenantId = id.hyphenated().to_string().to_uppercase().parse().expect("uuid");
+        let upper: TenantId = id
+            .hyphenated()
+            .to_string()
+            .to_uppercase()
+            .parse()
+            .expect("uuid");
         assert_eq!(upper, TenantId::from(id));
     }
 

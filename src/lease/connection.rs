@@ -63,8 +63,11 @@ impl Connection {
         settings: &ContextSettings,
     ) -> Result<Self, Error> {
         let refused = |error: sqlx::Error| {
-            Error::new(ErrorKind::Connect, "no connection to the database could be opened")
-                .with_source(error)
+            Error::new(
+                ErrorKind::Connect,
+                "no connection to the database could be opened",
+            )
+            .with_source(error)
         };
         // sqlx would log the text of statements, at DEBUG all and at WARN the slow ones.
         let options = options.clone().disable_statement_logging();

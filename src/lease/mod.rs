@@ -44,8 +44,11 @@ impl Connections {
         options: PoolOptions,
     ) -> Result<Self, Error> {
         let runtime = Handle::try_current().map_err(|error| {
-            Error::new(ErrorKind::InvalidOption, "a registry is built inside a tokio runtime")
-                .with_source(error)
+            Error::new(
+                ErrorKind::InvalidOption,
+                "a registry is built inside a tokio runtime",
+            )
+            .with_source(error)
         })?;
         Ok(Self(Arc::new(Inner {
             connect,
@@ -237,7 +240,10 @@ impl Lease {
         self.connection()?;
         match &mut self.held {
             Some((connection, _)) => Ok((connection, &mut self.out_of_step)),
-            None => Err(Error::new(ErrorKind::ConnectionLost, "the connection broke")),
+            None => Err(Error::new(
+                ErrorKind::ConnectionLost,
+                "the connection broke",
+            )),
         }
     }
 
@@ -318,11 +324,17 @@ async fn bring_in_order(
     match in_order.await {
         Ok(Ok(())) => Some(connection),
         Ok(Err(_)) => {
-            tracing::debug!(?state, "connection closed: it could not be brought in order");
+            tracing::debug!(
+                ?state,
+                "connection closed: it could not be brought in order"
+            );
             None
         }
         Err(_) => {
-            tracing::debug!(?state, "connection closed: what was abandoned on it did not end");
+            tracing::debug!(
+                ?state,
+                "connection closed: what was abandoned on it did not end"
+            );
             None
         }
     }

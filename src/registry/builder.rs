@@ -79,7 +79,9 @@ impl TenantRegistryBuilder {
             .map(async |(tenant, placement)| {
                 let slot = match placement {
                     Placement::Shared => Slot::Shared,
-                    Placement::Database(options) => Slot::Own(self.database(tenant, options).await?),
+                    Placement::Database(options) => {
+                        Slot::Own(self.database(tenant, options).await?)
+                    }
                 };
                 Ok::<_, Error>((tenant.clone(), slot))
             })

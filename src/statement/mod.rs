@@ -180,7 +180,9 @@ fn explained(scanner: &mut Scanner<'_>) -> Option<Body> {
             }
         }
     } else {
-        while next_is(&ahead, b"analyze") || next_is(&ahead, b"analyse") || next_is(&ahead, b"verbose")
+        while next_is(&ahead, b"analyze")
+            || next_is(&ahead, b"analyse")
+            || next_is(&ahead, b"verbose")
         {
             ahead.next();
         }
@@ -206,9 +208,10 @@ fn starts_options(scanner: &Scanner<'_>) -> bool {
     }
     let mut buffer = [0; LONGEST];
     match ahead.next() {
-        Token::Word(word) => {
-            !matches!(lower(word, &mut buffer), b"select" | b"values" | b"table" | b"with")
-        }
+        Token::Word(word) => !matches!(
+            lower(word, &mut buffer),
+            b"select" | b"values" | b"table" | b"with"
+        ),
         _ => false,
     }
 }
@@ -364,7 +367,10 @@ fn set(mut scanner: Scanner<'_>, protected: &dyn Fn(&str) -> bool) -> Kind {
     loop {
         let pushed = match scanner.next() {
             Token::Word(part) => name.push(part),
-            Token::Quoted { name: part, unicode: false } => name.push(part),
+            Token::Quoted {
+                name: part,
+                unicode: false,
+            } => name.push(part),
             _ => false,
         };
         if !pushed {

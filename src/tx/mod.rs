@@ -91,7 +91,11 @@ impl TenantTx {
             let mut lease = connections.lease_untested().await?;
             lease.connection()?.belongs_to(assertion.tenant())?;
             lease.begins_transaction();
-            let sent = lease.connection()?.raw().execute(AssertSqlSafe(message.as_str())).await;
+            let sent = lease
+                .connection()?
+                .raw()
+                .execute(AssertSqlSafe(message.as_str()))
+                .await;
             let Err(error) = sent.map_err(Error::from) else {
                 return Ok(Self {
                     lease,
@@ -185,7 +189,12 @@ impl TenantTx {
 
     /// Sends a message of the simple protocol.
     async fn send(&mut self, message: &str) -> Result<(), Error> {
-        let sent = self.lease.connection()?.raw().execute(AssertSqlSafe(message)).await;
+        let sent = self
+            .lease
+            .connection()?
+            .raw()
+            .execute(AssertSqlSafe(message))
+            .await;
         sent.map(drop).map_err(|error| self.seen(error).into())
     }
 
@@ -223,7 +232,12 @@ impl TenantTx {
         if self.hatch.is_open() {
             // What was prepared through the hatch has no scope argument, and would be taken for
             // the same text of ours.
-            let cleared = self.lease.connection()?.raw().clear_cached_statements().await;
+            let cleared = self
+                .lease
+                .connection()?
+                .raw()
+                .clear_cached_statements()
+                .await;
             cleared.map_err(|error| self.seen(error))?;
             self.hatch.shut();
         }
@@ -248,12 +262,12 @@ impl TenantTx {
         admitted.scoped(&self.assertion, connection.scope_oid())
     }
 
-    fn admit<'q, E: Execute<'q, Postgres>>(&self, query: E) -> Result<Admitted, Error> {
+    pub(crate) fn admit<'q, E: Execute<'q, Postgres>>(&self, query: E) -> Result<Admitted, Error> {
         Admitted::new(query, Place::Transaction, &self.names)
     }
 
     /// The answers to a statement that has been admitted.
-    fn run<'e>(
+    pub(crate) fn run<'e>(
         &'e mut self,
         admitted: Result<Admitted, Error>,
     ) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>> {
@@ -284,6 +298,23 @@ impl TenantTx {
         })
     }
 
+    /// As [`run`](Self::run), for at most one row.
+    pub(crate) fn run_optional<'e>(
+        &'e mut self,
+        admitted: Result<Admitted, Error>,
+    ) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>> {
+        Box::pin(async move {
+            // To the end and not to the first row: an error may follow the rows.
+            let mut first = None;
+            let mut answers = self.run(admitted);
+            while let Some(answer) = answers.next().await {
+                if let (Either::Right(row), None) = (answer?, &first) {
+                    first = Some(row);
+                }
+            }
+            Ok(first)
+        })
+    }
 }
 
 impl<'c> Executor<'c> for &'c mut TenantTx {
@@ -310,17 +341,7 @@ impl<'c> Executor<'c> for &'c mut TenantTx {
         E: 'q + Execute<'q, Postgres>,
     {
         let admitted = self.admit(query);
-        Box::pin(async move {
-            // To the end and not to the first row: an error may follow the rows.
-            let mut first = None;
-            let mut answers = self.run(admitted);
-            while let Some(answer) = answers.next().await {
-                if let (Either::Right(row), None) = (answer?, &first) {
-                    first = Some(row);
-                }
-            }
-            Ok(first)
-        })
+        self.run_optional(admitted)
     }
 
     fn prepare_with<'e>(

@@ -135,8 +135,11 @@ impl TxOptions {
             }
         }
         if !self.search_path.is_empty() {
-            let schemas: Result<Vec<_>, Error> =
-                self.search_path.iter().map(|schema| identifier(schema)).collect();
+            let schemas: Result<Vec<_>, Error> = self
+                .search_path
+                .iter()
+                .map(|schema| identifier(schema))
+                .collect();
             let _ = write!(text, "SET LOCAL search_path = {}; ", schemas?.join(", "));
         }
         if let Some(role) = &self.role {
@@ -172,6 +175,9 @@ fn identifier(name: &str) -> Result<String, Error> {
 /// PostgreSQL reads 0 as "no time-out", which a very short one must not become.
 fn milliseconds(timeout: Duration) -> Result<i32, Error> {
     i32::try_from(timeout.as_nanos().div_ceil(1_000_000).max(1)).map_err(|_| {
-        Error::new(ErrorKind::InvalidOption, "a time-out of a transaction is at most 24 days")
+        Error::new(
+            ErrorKind::InvalidOption,
+            "a time-out of a transaction is at most 24 days",
+        )
     })
 }

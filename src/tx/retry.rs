@@ -133,9 +133,13 @@ mod tests {
     #[test]
     fn repeats_what_it_was_told_to_and_nothing_else() {
         let plain = RetryPolicy::default();
-        let more = RetryPolicy::default().on_lock_timeout().on_unique_violation("number_key");
+        let more = RetryPolicy::default()
+            .on_lock_timeout()
+            .on_unique_violation("number_key");
         let after = |policy: &RetryPolicy, code, constraint| {
-            policy.next_delay(&failure(code, constraint), 1, Duration::ZERO).is_some()
+            policy
+                .next_delay(&failure(code, constraint), 1, Duration::ZERO)
+                .is_some()
         };
         assert!(after(&plain, "40001", None) && after(&plain, "40P01", None));
         assert!(!after(&plain, "55P03", None) && after(&more, "55P03", None));
@@ -151,13 +155,26 @@ mod tests {
         for attempts in 1..5 {
             let bound = Duration::from_millis(50 << (attempts - 1));
             let delays: Vec<_> = (0..200)
-                .map(|_| policy.next_delay(&failure, attempts, Duration::ZERO).expect("again"))
+                .map(|_| {
+                    policy
+                        .next_delay(&failure, attempts, Duration::ZERO)
+                        .expect("again")
+                })
                 .collect();
             assert!(delays.iter().all(|delay| *delay <= bound));
-            assert!(delays.iter().any(|delay| *delay < bound / 4), "full jitter begins at zero");
-            assert!(delays.iter().any(|delay| *delay > bound / 2), "and reaches its bound");
+            assert!(
+                delays.iter().any(|delay| *delay < bound / 4),
+                "full jitter begins at zero"
+            );
+            assert!(
+                delays.iter().any(|delay| *delay > bound / 2),
+                "and reaches its bound"
+            );
         }
         assert_eq!(policy.next_delay(&failure, 5, Duration::ZERO), None);
-        assert_eq!(policy.next_delay(&failure, 1, Duration::from_secs(10)), None);
+        assert_eq!(
+            policy.next_delay(&failure, 1, Duration::from_secs(10)),
+            None
+        );
     }
 }

@@ -25,7 +25,8 @@ impl TenantTx {
     pub async fn savepoint(&mut self) -> Result<TenantSavepoint<'_>, Error> {
         self.settle().await?;
         let number = self.savepoints.depth + 1;
-        self.send_whole(&format!("SAVEPOINT {}", name(number))).await?;
+        self.send_whole(&format!("SAVEPOINT {}", name(number)))
+            .await?;
         self.savepoints.depth = number;
         Ok(TenantSavepoint {
             tx: self,
@@ -136,7 +137,10 @@ impl Stack {
     pub(super) fn unwind(&self) -> Option<String> {
         let name = name(self.abandoned?);
         let mut message = String::new();
-        let _ = write!(message, "ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}; ");
+        let _ = write!(
+            message,
+            "ROLLBACK TO SAVEPOINT {name}; RELEASE SAVEPOINT {name}; "
+        );
         Some(message)
     }
 
