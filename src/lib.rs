@@ -1,5 +1,7 @@
 //! tenantry
 
 mod error;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use error::{Error, ErrorKind};
