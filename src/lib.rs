@@ -16,6 +16,8 @@ mod slots;
 pub mod sql;
 mod statement;
 mod tenant;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tx;
 
 pub use context::TenantContext;
