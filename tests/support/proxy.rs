@@ -1,0 +1,1 @@
+//! A proxy on the wire between sqlx and PostgreSQL.
