@@ -5,6 +5,7 @@ use crate::context::TenantContext;
 use crate::error::Error;
 use crate::quote;
 use crate::settings::ContextSettings;
+use crate::sql::LAYOUT;
 use crate::tenant::TenantId;
 
 /// A context, checked and rendered once, used by every statement of a scope.
@@ -14,10 +15,6 @@ pub(crate) struct Assertion {
     set_local: Box<str>,
     settings: usize,
 }
-
-/// What the first element of the argument says: how the others are to be read. The domain in the
-/// database lists the layouts that it accepts.
-const LAYOUT: &str = "1";
 
 /// The OID of `text`, fixed by PostgreSQL's `pg_type.dat`.
 const TEXT_OID: u32 = 25;
@@ -33,7 +30,9 @@ impl Assertion {
             .map(|name| (&**name, context.value(name).unwrap_or_default()));
         let pairs: Vec<(&str, &str)> = [tenant, user].into_iter().chain(further).collect();
 
-        let argument = text_array(std::iter::once(LAYOUT).chain(pairs.iter().map(|pair| pair.1)));
+        let layout = LAYOUT.to_string();
+        let values = pairs.iter().map(|pair| pair.1);
+        let argument = text_array(std::iter::once(&*layout).chain(values));
         let mut set_local = String::new();
         for (name, value) in &pairs {
             set_local.push_str("SET LOCAL ");

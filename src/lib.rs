@@ -33,3 +33,7 @@ pub use tx::{
     CommitError, IsolationLevel, RetryPolicy, TenantCopyIn, TenantReadTx, TenantSavepoint,
     TenantTx, TxOptions,
 };
+
+#[cfg(test)]
+#[path = "../tests/support/database.rs"]
+mod database;

@@ -19,9 +19,20 @@ async fn next_borrower_is_unharmed(registry: &TenantRegistry, polls: usize) {
     let first = session(&b).await.expect("the pool serves");
     let second = session(&b).await.expect("the pool serves");
     assert_eq!(first.tenant.as_deref(), Some("b"), "after {polls} polls");
-    assert_eq!(first.user.as_deref(), Some("user of b"), "after {polls} polls");
-    assert_ne!(first.xid, second.xid, "inside a leftover transaction after {polls} polls");
-    assert_eq!(notes(&b).await.expect("served"), ["a note of b"], "after {polls} polls");
+    assert_eq!(
+        first.user.as_deref(),
+        Some("user of b"),
+        "after {polls} polls"
+    );
+    assert_ne!(
+        first.xid, second.xid,
+        "inside a leftover transaction after {polls} polls"
+    );
+    assert_eq!(
+        notes(&b).await.expect("served"),
+        ["a note of b"],
+        "after {polls} polls"
+    );
     let mut tx = b.begin().await.expect("the pool serves");
     assert_eq!(notes(&mut tx).await.expect("served"), ["a note of b"]);
     tx.rollback().await.expect("rolled back");
@@ -50,7 +61,7 @@ async fn begin() {
     let registry = world.registry().await;
     sweep(&registry, |a| async move {
         let tx = a.begin().await.expect("begun");
-        std::mem::drop(tx);
+        drop(tx);
     })
     .await;
 }
@@ -66,7 +77,11 @@ async fn single_statement() {
     ] {
         // A new text is prepared first; a known one is not. Both ways are swept.
         sweep(&registry, |a| async move {
-            sqlx::query(text).persistent(false).fetch_all(&a).await.expect("rows");
+            sqlx::query(text)
+                .persistent(false)
+                .fetch_all(&a)
+                .await
+                .expect("rows");
         })
         .await;
         sweep(&registry, |a| async move {
@@ -82,12 +97,18 @@ async fn statement_in_a_transaction() {
     let registry = world.registry().await;
     sweep(&registry, |a| async move {
         let mut tx = a.begin().await.expect("begun");
-        sqlx::query("UPDATE notes SET body = 'changed'").execute(&mut tx).await.expect("updated");
+        sqlx::query("UPDATE notes SET body = 'changed'")
+            .execute(&mut tx)
+            .await
+            .expect("updated");
     })
     .await;
     sweep(&registry, |a| async move {
         let mut tx = a.begin().await.expect("begun");
-        sqlx::raw_sql("SELECT 1; SELECT 2").execute(&mut tx).await.expect("run");
+        sqlx::raw_sql("SELECT 1; SELECT 2")
+            .execute(&mut tx)
+            .await
+            .expect("run");
     })
     .await;
 }
@@ -113,7 +134,10 @@ async fn commit() {
     let registry = world.registry().await;
     sweep(&registry, |a| async move {
         let mut tx = a.begin().await.expect("begun");
-        sqlx::query("UPDATE notes SET body = body").execute(&mut tx).await.expect("updated");
+        sqlx::query("UPDATE notes SET body = body")
+            .execute(&mut tx)
+            .await
+            .expect("updated");
         tx.commit().await.expect("committed");
     })
     .await;
@@ -125,7 +149,10 @@ async fn rollback() {
     let registry = world.registry().await;
     sweep(&registry, |a| async move {
         let mut tx = a.begin().await.expect("begun");
-        sqlx::query("UPDATE notes SET body = 'changed'").execute(&mut tx).await.expect("updated");
+        sqlx::query("UPDATE notes SET body = 'changed'")
+            .execute(&mut tx)
+            .await
+            .expect("updated");
         tx.rollback().await.expect("rolled back");
     })
     .await;
@@ -138,7 +165,9 @@ async fn transaction_with_retries() {
     sweep(&registry, |a| async move {
         a.transaction(Default::default(), |tx| {
             Box::pin(async move {
-                sqlx::query("UPDATE notes SET body = body").execute(tx).await?;
+                sqlx::query("UPDATE notes SET body = body")
+                    .execute(tx)
+                    .await?;
                 Ok::<_, Error>(())
             })
         })
@@ -175,5 +204,8 @@ async fn sqlx_begin_with_fails_the_sweep() {
             break;
         }
     }
-    assert!(leaks > 0, "the sweep does not see the hole that it is there for");
+    assert!(
+        leaks > 0,
+        "the sweep does not see the hole that it is there for"
+    );
 }

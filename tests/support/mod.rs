@@ -1,6 +1,13 @@
 //! What the tests share: a server, databases on it, and a registry over them.
-#![allow(dead_code, unreachable_pub, missing_docs, clippy::missing_panics_doc, clippy::missing_errors_doc)]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::missing_panics_doc,
+    clippy::missing_errors_doc
+)]
 
+pub mod database;
 pub mod polls;
 pub mod proxy;
 
@@ -45,7 +52,11 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 /// Everything is installed, and there is one table under RLS, `notes(id, body)`, with one note of
 /// each tenant that says whose it is, and a table without, `plain(body)`.
 pub async fn world(tenants: &[&str]) -> World {
-    world_with(Installation::new("app").tenant_column("tenant_id", TenantType::Text), tenants).await
+    world_with(
+        Installation::new("app").tenant_column("tenant_id", TenantType::Text),
+        tenants,
+    )
+    .await
 }
 
 pub async fn world_with(installation: Installation, tenants: &[&str]) -> World {
@@ -60,7 +71,11 @@ pub async fn world_with(installation: Installation, tenants: &[&str]) -> World {
         )
         .await
         .expect("tables");
-    installation.table("notes").apply(&mut admin).await.expect("policies");
+    installation
+        .table("notes")
+        .apply(&mut admin)
+        .await
+        .expect("policies");
     for tenant in tenants {
         let insert = format!(
             "INSERT INTO notes (tenant_id, body) VALUES ('{tenant}', 'a note of {tenant}')"
@@ -106,14 +121,16 @@ impl World {
 
     /// A registry with one connection, so that whoever comes next gets what the last one left.
     pub async fn registry(&self) -> TenantRegistry {
-        self.registry_with(|options| options.max_connections(1)).await
+        self.registry_with(|options| options.max_connections(1))
+            .await
     }
 
     pub async fn registry_with(
         &self,
         options: impl Fn(PoolOptions) -> PoolOptions + Send + Sync + 'static,
     ) -> TenantRegistry {
-        self.registry_of(self.app.clone(), ContextSettings::default(), options).await
+        self.registry_of(self.app.clone(), ContextSettings::default(), options)
+            .await
     }
 
     pub async fn registry_of(
@@ -179,5 +196,7 @@ pub async fn session<'e>(executor: impl sqlx::PgExecutor<'e>) -> Result<Session,
 
 /// The bodies of all notes that can be seen.
 pub async fn notes<'e>(executor: impl sqlx::PgExecutor<'e>) -> Result<Vec<String>, sqlx::Error> {
-    sqlx::query_scalar("SELECT body FROM notes ORDER BY body").fetch_all(executor).await
+    sqlx::query_scalar("SELECT body FROM notes ORDER BY body")
+        .fetch_all(executor)
+        .await
 }

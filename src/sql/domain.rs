@@ -1,0 +1,104 @@
+//! The type of the argument that carries the context of a statement.
+//!
+//! An argument is an array: its layout number, the tenant, the user, and a value for each further
+//! setting. PostgreSQL tests the CHECKs of a domain in the order of their names, which is why
+//! these have a number in theirs: an argument that this database cannot read must not be taken
+//! apart, and one of another tenant must not set anything.
+
+use std::fmt::Write as _;
+
+use crate::ContextSettings;
+use crate::quote;
+
+/// The layout that this release sends.
+pub(crate) const LAYOUT: i32 = 1;
+
+/// The oldest layout that a database installed by this release takes. A release that changes the
+/// layout takes the one before as well, so that a deployment can roll.
+pub(crate) const OLDEST_LAYOUT: i32 = 1;
+
+/// The plpgsql that makes the domain's CHECKs what they should be.
+///
+/// The domain is only ever altered: open connections hold its OID. The CHECKs are always made
+/// anew, because their stored form cannot be compared with text; nobody sees a moment without
+/// them, for it happens in one transaction.
+pub(super) fn checks(
+    settings: &ContextSettings,
+    tenant: Option<&str>,
+    layouts: std::ops::RangeInclusive<i32>,
+) -> String {
+    let layouts = layouts
+        .map(|layout| format!("'{layout}'"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let most = 3 + settings.further().len();
+    let mut out = format!(
+        "  ALTER DOMAIN tenantry.scope SET NOT NULL;
+  ALTER DOMAIN tenantry.scope DROP CONSTRAINT IF EXISTS tenantry_1_layout;
+  ALTER DOMAIN tenantry.scope ADD CONSTRAINT tenantry_1_layout CHECK (
+    array_ndims(VALUE) = 1 AND array_lower(VALUE, 1) = 1
+    AND cardinality(VALUE) BETWEEN 3 AND {most}
+    AND VALUE[1] IN ({layouts}) AND VALUE[2] <> '' AND array_position(VALUE, NULL) IS NULL);
+  ALTER DOMAIN tenantry.scope DROP CONSTRAINT IF EXISTS tenantry_2_tenant;
+"
+    );
+    if let Some(tenant) = tenant {
+        let tenant = quote::literal(tenant);
+        let _ = writeln!(
+            out,
+            "  ALTER DOMAIN tenantry.scope ADD CONSTRAINT tenantry_2_tenant CHECK (
+    VALUE[2] = {tenant} COLLATE pg_catalog.\"C\");"
+        );
+    }
+    let mut context = format!(
+        "set_config({}, VALUE[2], true) IS NOT NULL\n    AND set_config({}, VALUE[3], true) IS NOT NULL",
+        quote::literal(settings.tenant()),
+        quote::literal(settings.user()),
+    );
+    for (i, name) in settings.further().iter().enumerate() {
+        // A process that started before the setting was added sends a shorter array. It must not
+        // leave a value standing that another statement of the transaction has set.
+        let _ = write!(
+            context,
+            "\n    AND set_config({}, coalesce(VALUE[{}], ''), true) IS NOT NULL",
+            quote::literal(name),
+            4 + i,
+        );
+    }
+    let _ = writeln!(
+        out,
+        "  ALTER DOMAIN tenantry.scope DROP CONSTRAINT IF EXISTS tenantry_3_context;
+  ALTER DOMAIN tenantry.scope ADD CONSTRAINT tenantry_3_context CHECK (
+    {context});"
+    );
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_layout_before_can_be_taken_too() {
+        let checks = checks(&ContextSettings::default(), None, 1..=2);
+        assert!(checks.contains("VALUE[1] IN ('1', '2')"), "{checks}");
+    }
+
+    #[test]
+    fn each_further_setting_has_a_place_of_its_own() -> Result<(), crate::Error> {
+        let settings = ContextSettings::default()
+            .with("app.role")?
+            .with("app.request")?;
+        let checks = checks(&settings, None, 1..=1);
+        assert!(checks.contains("BETWEEN 3 AND 5"), "{checks}");
+        assert!(
+            checks.contains("set_config('app.role', coalesce(VALUE[4], ''), true)"),
+            "{checks}"
+        );
+        assert!(
+            checks.contains("set_config('app.request', coalesce(VALUE[5], ''), true)"),
+            "{checks}"
+        );
+        Ok(())
+    }
+}

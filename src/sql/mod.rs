@@ -1,0 +1,47 @@
+//! What tenantry installs in a database.
+//!
+//! [`Installation`] makes the schema `tenantry` with the argument type that carries the tenant of
+//! each statement. [`TenantTable`] puts a table under row level security, [`ReferenceTable`] makes
+//! one readable by all tenants and writable by none, and [`TenantTable::advice`] names what these
+//! leave to you. Each gives its SQL as text, for your own migrations, and runs the same text
+//! itself.
+//!
+//! A script is one statement (a `DO` block), so it is carried out as a whole or not at all, be it
+//! inside a transaction of a migration tool or on its own. Running it again mends what has drifted
+//! and leaves the rest as it is.
+//!
+//! ```no_run
+//! use sqlx::Connection as _;
+//! use tenantry::sql::{Installation, TenantType};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! // The owner of the tables, not the role that the service logs in as.
+//! let mut owner = sqlx::PgConnection::connect("postgres://owner@localhost/shop").await?;
+//!
+//! let installation = Installation::new("app").tenant_column("tenant_id", TenantType::Uuid);
+//! installation.install(&mut owner).await?;
+//! installation.table("app.invoices").apply(&mut owner).await?;
+//! installation.reference_table("app.countries").apply(&mut owner).await?;
+//!
+//! for advice in installation.table("app.invoices").advice(&mut owner).await? {
+//!     println!("{advice}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod advice;
+mod column;
+mod domain;
+mod installation;
+mod reference;
+mod script;
+mod table;
+
+pub use advice::{Advice, AdviceRule};
+pub use column::TenantType;
+pub use installation::Installation;
+pub use reference::ReferenceTable;
+pub use table::TenantTable;
+
+pub(crate) use domain::LAYOUT;
