@@ -3,6 +3,7 @@
 //! The tests that end a process start this test binary again, as the test `helper`, with the
 //! variable `TENANTRY_HELPER` saying what to do. They need a server of their own: the variable
 //! `TENANTRY_TEST_DATABASE_URL` must not be set.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
