@@ -156,6 +156,23 @@ async fn a_crash_keeps_what_is_committed() {
 }
 
 #[tokio::test]
+async fn a_restart_waits_for_its_port() {
+    let server = PostgresServer::start().await.unwrap();
+    drop(mark(&server).await);
+    server.crash().await.unwrap();
+    let occupied = std::net::TcpListener::bind(("127.0.0.1", server.port())).unwrap();
+    let mut restart = std::pin::pin!(server.restart());
+    let early = tokio::time::timeout(Duration::from_secs(1), &mut restart).await;
+    assert!(
+        early.is_err(),
+        "came up, or gave up, on a port that was taken: {early:?}"
+    );
+    drop(occupied);
+    restart.await.unwrap();
+    assert_marked(&server).await;
+}
+
+#[tokio::test]
 async fn a_server_killed_by_someone_else_can_be_started_again() {
     let server = PostgresServer::start().await.unwrap();
     drop(mark(&server).await);
