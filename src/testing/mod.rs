@@ -19,7 +19,8 @@
 //! The first of these that applies:
 //!
 //! 1. The server that the variable `TENANTRY_TEST_DATABASE_URL` names, as
-//!    `postgres://user:password@host:port/database`. It has to be running, and its user needs the
+//!    `postgres://user:password@host:port/database`. It has to be running, version 13 or newer (for
+//!    `drop database .. with (force)`), and its user needs the
 //!    right to create databases. Nothing is started or stopped there, so settings and restarts
 //!    are refused; databases made with [`PostgresServer::create_database`] are dropped at the end.
 //! 2. The programs in the folder given to [`PostgresServerBuilder::binaries`], else in the one
