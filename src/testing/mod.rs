@@ -31,7 +31,8 @@
 //!    `/usr/local/pgsql/bin`, Homebrew's and MacPorts' folders), the newest major version first.
 //! 4. With the feature `embedded`, programs downloaded from the
 //!    [theseus-rs/postgresql-binaries](https://github.com/theseus-rs/postgresql-binaries)
-//!    releases. The newest release is fetched once, its checksum verified, and kept in
+//!    releases. The newest release is fetched once, checked against its published checksum (if
+//!    there is one), and kept in
 //!    `~/.theseus/postgresql`; for root in `/var/cache/tenantry/postgresql`, which the account
 //!    that runs the server can read. Later starts use the copy and need no network.
 //!
