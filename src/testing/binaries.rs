@@ -90,6 +90,7 @@ pub(super) fn newest_first(parent: impl AsRef<Path>, prefix: &str, child: &str) 
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests {
     use super::*;
 

@@ -16,7 +16,6 @@ pub(super) const URL_VARIABLE: &str = "TENANTRY_TEST_DATABASE_URL";
 /// The server that the variable names, and the databases we made on it.
 #[derive(Debug)]
 pub(super) struct Existing {
-    options: PgConnectOptions,
     databases: Arc<Databases>,
 }
 
@@ -37,22 +36,14 @@ impl Existing {
         let options = PgConnectOptions::from_str(&url).map_err(|error| ServerError::Url {
             source: error.into(),
         })?;
-        Ok(Some(Self::new(options)))
-    }
-
-    pub(super) fn new(options: PgConnectOptions) -> Self {
-        let databases = Databases {
-            options: options.clone(),
-            names: Mutex::default(),
-        };
-        Self {
-            options,
-            databases: Arc::new(databases),
-        }
+        let names = Mutex::default();
+        Ok(Some(Self {
+            databases: Arc::new(Databases { options, names }),
+        }))
     }
 
     pub(super) fn options(&self) -> &PgConnectOptions {
-        &self.options
+        &self.databases.options
     }
 
     /// In a task of its own: a caller that goes away must not leave a database that nobody drops,

@@ -19,7 +19,8 @@
 //! The first of these that applies:
 //!
 //! 1. The server that the variable `TENANTRY_TEST_DATABASE_URL` names, as
-//!    `postgres://user:password@host:port/database`. It has to be running, and its user needs the
+//!    `postgres://user:password@host:port/database`. It has to be running, version 13 or newer (for
+//!    `drop database .. with (force)`), and its user needs the
 //!    right to create databases. Nothing is started or stopped there, so settings and restarts
 //!    are refused; databases made with [`PostgresServer::create_database`] are dropped at the end.
 //! 2. The programs in the folder given to [`PostgresServerBuilder::binaries`], else in the one
@@ -30,7 +31,8 @@
 //!    `/usr/local/pgsql/bin`, Homebrew's and MacPorts' folders), the newest major version first.
 //! 4. With the feature `embedded`, programs downloaded from the
 //!    [theseus-rs/postgresql-binaries](https://github.com/theseus-rs/postgresql-binaries)
-//!    releases. The newest release is fetched once, its checksum verified, and kept in
+//!    releases. The newest release is fetched once, checked against its published checksum (if
+//!    there is one), and kept in
 //!    `~/.theseus/postgresql`; for root in `/var/cache/tenantry/postgresql`, which the account
 //!    that runs the server can read. Later starts use the copy and need no network.
 //!

@@ -51,7 +51,13 @@ impl Watchdog {
     fn spawn_blocking(binaries: &Path, account: Option<Account>) -> Result<Self, ServerError> {
         let mut command = Command::new("sh");
         command
-            .args(["-c", SCRIPT, "tenantry-watchdog"])
+            // The script itself would fill the list of processes.
+            .env(SCRIPT_VARIABLE, SCRIPT)
+            .args([
+                "-c",
+                &format!("eval \"${SCRIPT_VARIABLE}\""),
+                "tenantry-watchdog",
+            ])
             .arg(format!("tenantry-{:016x}", fastrand::u64(..)))
             .arg(binaries)
             .args(places())
@@ -229,6 +235,9 @@ fn ignore_missing(error: io::Error) -> io::Result<()> {
 }
 
 const SCRIPT: &str = include_str!("watchdog.sh");
+
+/// The script unsets it.
+const SCRIPT_VARIABLE: &str = "TENANTRY_WATCHDOG";
 
 /// In bytes. A socket's path holds 103 of them on macOS, 107 on Linux; `/tenantry-<16>` and
 /// `/.s.PGSQL.<5>` come on top.

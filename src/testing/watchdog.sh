@@ -4,6 +4,7 @@
 # Orders come on standard input, one word a line. When that is closed, for whatever reason, the
 # program under way is stopped, the folder is deleted, and this ends.
 
+unset TENANTRY_WATCHDOG
 name=$1
 bin=$2
 shift 2
