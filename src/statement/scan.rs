@@ -82,6 +82,9 @@ impl<'a> Scanner<'a> {
                     self.at += 2;
                     return Token::Symbol;
                 }
+                b'.' if self.peek(1).is_some_and(|next| next.is_ascii_digit()) => {
+                    return self.number();
+                }
                 b'.' => return self.single(Token::Dot),
                 _ => return self.single(Token::Symbol),
             }
@@ -132,7 +135,7 @@ impl<'a> Scanner<'a> {
 
     /// A string constant whose first quote ends `opening` bytes from here.
     ///
-    /// Where a doubled quote or a continuation on another line joins two strings into one matters
+    /// That a doubled quote or a continuation on another line joins two strings into one matters
     /// only with backslash escapes: without them, two strings end where one would.
     fn string(&mut self, opening: usize, escapes: bool) -> Token<'a> {
         self.at += opening;
@@ -142,9 +145,7 @@ impl<'a> Scanner<'a> {
                 Some(b'\\') if escapes => self.at += 2,
                 Some(b'\'') => {
                     self.at += 1;
-                    if self.peek(0) == Some(b'\'') {
-                        self.at += 1;
-                    } else if !(escapes && self.continues()) {
+                    if !(escapes && self.continues()) {
                         return Token::Constant;
                     }
                 }
@@ -153,11 +154,15 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Goes on behind the opening quote of the next part, if the string has one: `quotecontinue`
-    /// in scan.l, white space with at least one newline in it, where `--` comments (but not
-    /// `/* */`) count as white space. The next part keeps the mode of the first
-    /// (manual, 4.1.2.2).
+    /// Goes on behind the next quote, if that is still of the same string: it follows at once (a
+    /// doubled quote), or it begins another part. Between the parts is white space with at least
+    /// one newline, where `--` comments (but not `/* */`) count as white space: `quotecontinue` in
+    /// scan.l. The next part keeps the mode of the first (manual, 4.1.2.2).
     fn continues(&mut self) -> bool {
+        if self.peek(0) == Some(b'\'') {
+            self.at += 1;
+            return true;
+        }
         let mut ahead = self.clone();
         let mut newline = false;
         while let Some(byte) = ahead.peek(0) {
