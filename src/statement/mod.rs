@@ -180,7 +180,9 @@ fn explained(scanner: &mut Scanner<'_>) -> Option<Body> {
             }
         }
     } else {
-        while next_is(&ahead, b"analyze") || next_is(&ahead, b"analyse") || next_is(&ahead, b"verbose")
+        while next_is(&ahead, b"analyze")
+            || next_is(&ahead, b"analyse")
+            || next_is(&ahead, b"verbose")
         {
             ahead.next();
         }
@@ -206,9 +208,10 @@ fn starts_options(scanner: &Scanner<'_>) -> bool {
     }
     let mut buffer = [0; LONGEST];
     match ahead.next() {
-        Token::Word(word) => {
-            !matches!(lower(word, &mut buffer), b"select" | b"values" | b"table" | b"with")
-        }
+        Token::Word(word) => !matches!(
+            lower(word, &mut buffer),
+            b"select" | b"values" | b"table" | b"with"
+        ),
         _ => false,
     }
 }
@@ -218,7 +221,7 @@ struct Body {
     kind: Kind,
     depth: u32,
     previous: Previous,
-    /// Whether there is a WITH anywhere.
+    /// Whether there is a WITH query anywhere.
     with: bool,
     /// The depths at which a WITH waits for its main statement, a bit for each.
     waiting: u64,
@@ -299,12 +302,10 @@ impl Body {
                 self.at_least(Kind::Write);
             }
             b"into" if self.previous != Previous::Verb => self.at_least(Kind::Session),
-            b"with" => {
+            // Elsewhere it belongs to something else, as in `timestamp with time zone`.
+            b"with" if self.previous == Previous::Open => {
                 self.with = true;
-                // Elsewhere it belongs to something else, as in `timestamp with time zone`.
-                if self.previous == Previous::Open {
-                    self.waiting |= self.bit();
-                }
+                self.waiting |= self.bit();
             }
             // Both are reserved: no name of a WITH query or of a column is spelled like them.
             b"select" | b"table" => self.waiting &= !self.bit(),
@@ -364,7 +365,10 @@ fn set(mut scanner: Scanner<'_>, protected: &dyn Fn(&str) -> bool) -> Kind {
     loop {
         let pushed = match scanner.next() {
             Token::Word(part) => name.push(part),
-            Token::Quoted { name: part, unicode: false } => name.push(part),
+            Token::Quoted {
+                name: part,
+                unicode: false,
+            } => name.push(part),
             _ => false,
         };
         if !pushed {

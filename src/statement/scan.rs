@@ -6,7 +6,10 @@ pub(super) enum Token<'a> {
     /// A keyword or an unquoted name, as written.
     Word(&'a [u8]),
     /// What stands between double quotes, its doubled quotes still doubled.
-    Quoted { name: &'a [u8], unicode: bool },
+    Quoted {
+        name: &'a [u8],
+        unicode: bool,
+    },
     /// A string constant of any sort, or a number.
     Constant,
     /// `$n`
@@ -235,7 +238,9 @@ impl<'a> Scanner<'a> {
     fn parameter(&mut self) -> Token<'a> {
         let mut number = 0_u32;
         while let Some(digit @ b'0'..=b'9') = self.peek(0) {
-            number = number.saturating_mul(10).saturating_add(u32::from(digit - b'0'));
+            number = number
+                .saturating_mul(10)
+                .saturating_add(u32::from(digit - b'0'));
             self.at += 1;
         }
         // Before 18 the number goes through `atol` into an int: `$4294967297` is `$1`.
@@ -254,7 +259,10 @@ impl<'a> Scanner<'a> {
         self.skip_while(|byte| byte.is_ascii_digit());
         if let Some(b'e' | b'E') = self.peek(0) {
             let sign = usize::from(matches!(self.peek(1), Some(b'+' | b'-')));
-            if self.peek(1 + sign).is_some_and(|byte| byte.is_ascii_digit()) {
+            if self
+                .peek(1 + sign)
+                .is_some_and(|byte| byte.is_ascii_digit())
+            {
                 self.at += 1 + sign;
                 self.skip_while(|byte| byte.is_ascii_digit());
             }
