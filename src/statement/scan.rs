@@ -61,6 +61,8 @@ impl<'a> Scanner<'a> {
                 return Token::End;
             };
             match byte {
+                // First, because most tokens are words.
+                _ if starts_name(byte) => return self.word(byte),
                 // The vertical tab is white space since 16; before, it is a syntax error.
                 b' ' | b'\t' | b'\n' | b'\r' | b'\x0b' | b'\x0c' => self.at += 1,
                 // The scanner of PostgreSQL cuts an operator off where `--` or `/*` begins in it,
@@ -75,7 +77,6 @@ impl<'a> Scanner<'a> {
                 b'"' => return self.quoted(1, false),
                 b'$' => return self.dollar(),
                 b'0'..=b'9' => return self.number(),
-                _ if starts_name(byte) => return self.word(byte),
                 b'(' => return self.single(Token::Open),
                 b')' => return self.single(Token::Close),
                 b';' => return self.single(Token::Semicolon),
@@ -103,10 +104,15 @@ impl<'a> Scanner<'a> {
         token
     }
 
-    fn skip_while(&mut self, mut condition: impl FnMut(u8) -> bool) {
-        while self.peek(0).is_some_and(&mut condition) {
-            self.at += 1;
+    #[inline]
+    fn skip_while(&mut self, condition: impl Fn(u8) -> bool) {
+        let mut at = self.at;
+        while let Some(byte) = self.text.get(at)
+            && condition(*byte)
+        {
+            at += 1;
         }
+        self.at = at;
     }
 
     /// A carriage return ends it too: `newline` is `[\n\r]`.
@@ -145,14 +151,14 @@ impl<'a> Scanner<'a> {
         loop {
             match self.peek(0) {
                 None => return Token::Broken,
-                Some(b'\\') if escapes => self.at += 2,
+                Some(b'\\') => self.at += if escapes { 2 } else { 1 },
                 Some(b'\'') => {
                     self.at += 1;
                     if !(escapes && self.continues()) {
                         return Token::Constant;
                     }
                 }
-                Some(_) => self.at += 1,
+                Some(_) => self.skip_while(|byte| byte != b'\'' && byte != b'\\'),
             }
         }
     }
@@ -291,13 +297,16 @@ impl<'a> Scanner<'a> {
     }
 
     fn word(&mut self, first: u8) -> Token<'a> {
-        match (first, self.peek(1), self.peek(2)) {
-            (b'e' | b'E', Some(b'\''), _) => return self.string(2, true),
-            (b'b' | b'B' | b'x' | b'X' | b'n' | b'N', Some(b'\''), _) => {
+        match (self.peek(1), first) {
+            (Some(b'\''), b'e' | b'E') => return self.string(2, true),
+            (Some(b'\''), b'b' | b'B' | b'x' | b'X' | b'n' | b'N') => {
                 return self.string(2, false);
             }
-            (b'u' | b'U', Some(b'&'), Some(b'\'')) => return self.string(3, false),
-            (b'u' | b'U', Some(b'&'), Some(b'"')) => return self.quoted(3, true),
+            (Some(b'&'), b'u' | b'U') => match self.peek(2) {
+                Some(b'\'') => return self.string(3, false),
+                Some(b'"') => return self.quoted(3, true),
+                _ => {}
+            },
             _ => {}
         }
         let start = self.at;
