@@ -457,7 +457,7 @@ fn next_is(scanner: &Scanner<'_>, keyword: &[u8]) -> bool {
     matches!(scanner.clone().next(), Token::Word(word) if word.eq_ignore_ascii_case(keyword))
 }
 
-/// Keywords by [`key`], since a match over byte strings took half of the whole time.
+/// Keywords by [`key`]: every word of a text is compared with some of them.
 mod keyword {
     use super::key;
 

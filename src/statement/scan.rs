@@ -55,6 +55,7 @@ impl<'a> Scanner<'a> {
         self.highest_parameter
     }
 
+    #[inline]
     pub(super) fn next(&mut self) -> Token<'a> {
         loop {
             let Some(byte) = self.peek(0) else {
@@ -329,7 +330,7 @@ fn continues_name(byte: u8) -> bool {
     NAME_CONTINUE[usize::from(byte)]
 }
 
-// Tables, because most of a text are names: comparing ranges took twice as long.
+// Tables, because most of a text are names.
 static NAME_START: [bool; 256] = names(false);
 static NAME_CONTINUE: [bool; 256] = names(true);
 
