@@ -129,24 +129,29 @@ fn statement(scanner: &mut Scanner<'_>, protected: &dyn Fn(&str) -> bool) -> (Ki
             }
         }
     };
-    let mut buffer = [0; LONGEST];
-    let kind = match lower(first, &mut buffer) {
-        b"explain" => return explain(scanner),
-        b"show" => Kind::Read,
-        b"begin" | b"start" | b"commit" | b"end" | b"abort" | b"rollback" | b"savepoint"
-        | b"release" => Kind::TransactionControl,
-        b"set" => set(scanner.clone(), protected),
-        b"reset" if next_is(scanner, b"all") => Kind::Context,
-        b"reset" => set(scanner.clone(), protected),
-        b"discard" if next_is(scanner, b"all") => Kind::Context,
+    if let Some(body) = Body::new(first, depth) {
+        return body.read(scanner);
+    }
+    let kind = match key(first) {
+        keyword::EXPLAIN => return explain(scanner),
+        keyword::SHOW => Kind::Read,
+        keyword::BEGIN
+        | keyword::START
+        | keyword::COMMIT
+        | keyword::END
+        | keyword::ABORT
+        | keyword::ROLLBACK
+        | keyword::RELEASE => Kind::TransactionControl,
+        keyword::SET => set(scanner.clone(), protected),
+        keyword::RESET | keyword::DISCARD if next_is(scanner, b"all") => Kind::Context,
+        keyword::RESET => set(scanner.clone(), protected),
         // It may be the name of a statement as well.
-        b"prepare" if next_is(scanner, b"transaction") => Kind::TransactionControl,
-        b"prepare" | b"execute" | b"deallocate" | b"load" => Kind::Lasting,
-        b"copy" => Kind::Copy,
-        _ => match Body::new(first, depth) {
-            Some(body) => return body.read(scanner),
-            None => Kind::Session,
-        },
+        keyword::PREPARE if next_is(scanner, b"transaction") => Kind::TransactionControl,
+        keyword::PREPARE | keyword::EXECUTE | keyword::LOAD => Kind::Lasting,
+        keyword::COPY => Kind::Copy,
+        _ if first.eq_ignore_ascii_case(b"savepoint") => Kind::TransactionControl,
+        _ if first.eq_ignore_ascii_case(b"deallocate") => Kind::Lasting,
+        _ => Kind::Session,
     };
     (kind, skip(scanner))
 }
@@ -206,11 +211,10 @@ fn starts_options(scanner: &Scanner<'_>) -> bool {
     if ahead.next() != Token::Open {
         return false;
     }
-    let mut buffer = [0; LONGEST];
     match ahead.next() {
         Token::Word(word) => !matches!(
-            lower(word, &mut buffer),
-            b"select" | b"values" | b"table" | b"with"
+            key(word),
+            keyword::SELECT | keyword::VALUES | keyword::TABLE | keyword::WITH
         ),
         _ => false,
     }
@@ -221,7 +225,7 @@ struct Body {
     kind: Kind,
     depth: u32,
     previous: Previous,
-    /// Whether there is a WITH anywhere.
+    /// Whether there is a WITH query anywhere.
     with: bool,
     /// The depths at which a WITH waits for its main statement, a bit for each.
     waiting: u64,
@@ -242,7 +246,6 @@ enum Previous {
 
 impl Body {
     fn new(first: &[u8], depth: u32) -> Option<Self> {
-        let mut buffer = [0; LONGEST];
         let mut body = Self {
             kind: Kind::Read,
             depth,
@@ -250,14 +253,14 @@ impl Body {
             with: false,
             waiting: 0,
         };
-        match lower(first, &mut buffer) {
-            b"select" | b"values" | b"table" => {}
-            b"with" => {
+        match key(first) {
+            keyword::SELECT | keyword::VALUES | keyword::TABLE => {}
+            keyword::WITH => {
                 body.with = true;
                 body.waiting = body.bit();
             }
-            b"update" | b"delete" => body.kind = Kind::Write,
-            b"insert" | b"merge" => {
+            keyword::UPDATE | keyword::DELETE => body.kind = Kind::Write,
+            keyword::INSERT | keyword::MERGE => {
                 body.kind = Kind::Write;
                 body.previous = Previous::Verb;
             }
@@ -291,28 +294,24 @@ impl Body {
     }
 
     fn word(&mut self, word: &[u8]) -> Previous {
-        if !(2..=6).contains(&word.len()) {
-            return Previous::Other;
-        }
-        let mut buffer = [0; LONGEST];
-        match lower(word, &mut buffer) {
-            b"as" => return Previous::Naming,
-            b"for" => return Previous::For,
-            b"update" | b"share" | b"no" | b"key" if self.previous == Previous::For => {
+        match key(word) {
+            keyword::AS => return Previous::Naming,
+            keyword::FOR => return Previous::For,
+            keyword::UPDATE | keyword::SHARE | keyword::NO | keyword::KEY
+                if self.previous == Previous::For =>
+            {
                 self.at_least(Kind::Write);
             }
-            b"into" if self.previous != Previous::Verb => self.at_least(Kind::Session),
-            b"with" => {
+            keyword::INTO if self.previous != Previous::Verb => self.at_least(Kind::Session),
+            // Elsewhere it belongs to something else, as in `timestamp with time zone`.
+            keyword::WITH if self.previous == Previous::Open => {
                 self.with = true;
-                // Elsewhere it belongs to something else, as in `timestamp with time zone`.
-                if self.previous == Previous::Open {
-                    self.waiting |= self.bit();
-                }
+                self.waiting |= self.bit();
             }
             // Both are reserved: no name of a WITH query or of a column is spelled like them.
-            b"select" | b"table" => self.waiting &= !self.bit(),
-            b"update" | b"delete" if self.is_verb() => self.at_least(Kind::Write),
-            b"insert" | b"merge" if self.is_verb() => {
+            keyword::SELECT | keyword::TABLE => self.waiting &= !self.bit(),
+            keyword::UPDATE | keyword::DELETE if self.is_verb() => self.at_least(Kind::Write),
+            keyword::INSERT | keyword::MERGE if self.is_verb() => {
                 self.at_least(Kind::Write);
                 // `insert` may name a column, so not every one takes the INTO behind it.
                 if self.bit() != 0 {
@@ -458,16 +457,55 @@ fn next_is(scanner: &Scanner<'_>, keyword: &[u8]) -> bool {
     matches!(scanner.clone().next(), Token::Word(word) if word.eq_ignore_ascii_case(keyword))
 }
 
-/// The length of the longest keyword that is looked for by [`lower`].
-const LONGEST: usize = "deallocate".len();
+/// Keywords by [`key`]: every word of a text is compared with some of them.
+mod keyword {
+    use super::key;
 
-/// The word in lower case, or nothing if no keyword is as long as that. Keywords fold by ASCII
-/// alone, whatever the locale (`ScanKeywordLookup`).
-fn lower<'b>(word: &[u8], buffer: &'b mut [u8; LONGEST]) -> &'b [u8] {
-    let Some(room) = buffer.get_mut(..word.len()) else {
-        return &[];
-    };
-    room.copy_from_slice(word);
-    room.make_ascii_lowercase();
-    room
+    pub(super) const ABORT: u64 = key(b"abort");
+    pub(super) const AS: u64 = key(b"as");
+    pub(super) const BEGIN: u64 = key(b"begin");
+    pub(super) const COMMIT: u64 = key(b"commit");
+    pub(super) const COPY: u64 = key(b"copy");
+    pub(super) const DELETE: u64 = key(b"delete");
+    pub(super) const DISCARD: u64 = key(b"discard");
+    pub(super) const END: u64 = key(b"end");
+    pub(super) const EXECUTE: u64 = key(b"execute");
+    pub(super) const EXPLAIN: u64 = key(b"explain");
+    pub(super) const FOR: u64 = key(b"for");
+    pub(super) const INSERT: u64 = key(b"insert");
+    pub(super) const INTO: u64 = key(b"into");
+    pub(super) const KEY: u64 = key(b"key");
+    pub(super) const LOAD: u64 = key(b"load");
+    pub(super) const MERGE: u64 = key(b"merge");
+    pub(super) const NO: u64 = key(b"no");
+    pub(super) const PREPARE: u64 = key(b"prepare");
+    pub(super) const RELEASE: u64 = key(b"release");
+    pub(super) const RESET: u64 = key(b"reset");
+    pub(super) const ROLLBACK: u64 = key(b"rollback");
+    pub(super) const SELECT: u64 = key(b"select");
+    pub(super) const SET: u64 = key(b"set");
+    pub(super) const SHARE: u64 = key(b"share");
+    pub(super) const SHOW: u64 = key(b"show");
+    pub(super) const START: u64 = key(b"start");
+    pub(super) const TABLE: u64 = key(b"table");
+    pub(super) const UPDATE: u64 = key(b"update");
+    pub(super) const VALUES: u64 = key(b"values");
+    pub(super) const WITH: u64 = key(b"with");
+}
+
+/// A word of up to eight bytes as a number, the same for either case; 0 for a longer one.
+///
+/// The bit that is set turns capital letters into small ones and no other character of a name
+/// into a letter. Keywords fold by ASCII alone, whatever the locale (`ScanKeywordLookup`).
+const fn key(word: &[u8]) -> u64 {
+    if word.len() > 8 {
+        return 0;
+    }
+    let mut key = 0;
+    let mut at = 0;
+    while at < word.len() {
+        key = key << 8 | (word[at] | 0x20) as u64;
+        at += 1;
+    }
+    key
 }

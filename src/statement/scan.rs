@@ -55,12 +55,15 @@ impl<'a> Scanner<'a> {
         self.highest_parameter
     }
 
+    #[inline]
     pub(super) fn next(&mut self) -> Token<'a> {
         loop {
             let Some(byte) = self.peek(0) else {
                 return Token::End;
             };
             match byte {
+                // First, because most tokens are words.
+                _ if starts_name(byte) => return self.word(byte),
                 // The vertical tab is white space since 16; before, it is a syntax error.
                 b' ' | b'\t' | b'\n' | b'\r' | b'\x0b' | b'\x0c' => self.at += 1,
                 // The scanner of PostgreSQL cuts an operator off where `--` or `/*` begins in it,
@@ -75,7 +78,6 @@ impl<'a> Scanner<'a> {
                 b'"' => return self.quoted(1, false),
                 b'$' => return self.dollar(),
                 b'0'..=b'9' => return self.number(),
-                _ if starts_name(byte) => return self.word(byte),
                 b'(' => return self.single(Token::Open),
                 b')' => return self.single(Token::Close),
                 b';' => return self.single(Token::Semicolon),
@@ -84,6 +86,9 @@ impl<'a> Scanner<'a> {
                 b'.' if self.peek(1) == Some(b'.') => {
                     self.at += 2;
                     return Token::Symbol;
+                }
+                b'.' if self.peek(1).is_some_and(|next| next.is_ascii_digit()) => {
+                    return self.number();
                 }
                 b'.' => return self.single(Token::Dot),
                 _ => return self.single(Token::Symbol),
@@ -100,10 +105,15 @@ impl<'a> Scanner<'a> {
         token
     }
 
-    fn skip_while(&mut self, mut condition: impl FnMut(u8) -> bool) {
-        while self.peek(0).is_some_and(&mut condition) {
-            self.at += 1;
+    #[inline]
+    fn skip_while(&mut self, condition: impl Fn(u8) -> bool) {
+        let mut at = self.at;
+        while let Some(byte) = self.text.get(at)
+            && condition(*byte)
+        {
+            at += 1;
         }
+        self.at = at;
     }
 
     /// A carriage return ends it too: `newline` is `[\n\r]`.
@@ -135,32 +145,34 @@ impl<'a> Scanner<'a> {
 
     /// A string constant whose first quote ends `opening` bytes from here.
     ///
-    /// Where a doubled quote or a continuation on another line joins two strings into one matters
+    /// That a doubled quote or a continuation on another line joins two strings into one matters
     /// only with backslash escapes: without them, two strings end where one would.
     fn string(&mut self, opening: usize, escapes: bool) -> Token<'a> {
         self.at += opening;
         loop {
             match self.peek(0) {
                 None => return Token::Broken,
-                Some(b'\\') if escapes => self.at += 2,
+                Some(b'\\') => self.at += if escapes { 2 } else { 1 },
                 Some(b'\'') => {
                     self.at += 1;
-                    if self.peek(0) == Some(b'\'') {
-                        self.at += 1;
-                    } else if !(escapes && self.continues()) {
+                    if !(escapes && self.continues()) {
                         return Token::Constant;
                     }
                 }
-                Some(_) => self.at += 1,
+                Some(_) => self.skip_while(|byte| byte != b'\'' && byte != b'\\'),
             }
         }
     }
 
-    /// Goes on behind the opening quote of the next part, if the string has one: `quotecontinue`
-    /// in scan.l, white space with at least one newline in it, where `--` comments (but not
-    /// `/* */`) count as white space. The next part keeps the mode of the first
-    /// (manual, 4.1.2.2).
+    /// Goes on behind the next quote, if that is still of the same string: it follows at once (a
+    /// doubled quote), or it begins another part. Between the parts is white space with at least
+    /// one newline, where `--` comments (but not `/* */`) count as white space: `quotecontinue` in
+    /// scan.l. The next part keeps the mode of the first (manual, 4.1.2.2).
     fn continues(&mut self) -> bool {
+        if self.peek(0) == Some(b'\'') {
+            self.at += 1;
+            return true;
+        }
         let mut ahead = self.clone();
         let mut newline = false;
         while let Some(byte) = ahead.peek(0) {
@@ -286,13 +298,16 @@ impl<'a> Scanner<'a> {
     }
 
     fn word(&mut self, first: u8) -> Token<'a> {
-        match (first, self.peek(1), self.peek(2)) {
-            (b'e' | b'E', Some(b'\''), _) => return self.string(2, true),
-            (b'b' | b'B' | b'x' | b'X' | b'n' | b'N', Some(b'\''), _) => {
+        match (self.peek(1), first) {
+            (Some(b'\''), b'e' | b'E') => return self.string(2, true),
+            (Some(b'\''), b'b' | b'B' | b'x' | b'X' | b'n' | b'N') => {
                 return self.string(2, false);
             }
-            (b'u' | b'U', Some(b'&'), Some(b'\'')) => return self.string(3, false),
-            (b'u' | b'U', Some(b'&'), Some(b'"')) => return self.quoted(3, true),
+            (Some(b'&'), b'u' | b'U') => match self.peek(2) {
+                Some(b'\'') => return self.string(3, false),
+                Some(b'"') => return self.quoted(3, true),
+                _ => {}
+            },
             _ => {}
         }
         let start = self.at;
@@ -307,10 +322,29 @@ fn is_newline(byte: u8) -> bool {
 
 /// `ident_start`: every byte of a character outside ASCII counts, a no-break space too.
 fn starts_name(byte: u8) -> bool {
-    byte.is_ascii_alphabetic() || byte == b'_' || !byte.is_ascii()
+    NAME_START[usize::from(byte)]
 }
 
 /// `ident_cont`
 fn continues_name(byte: u8) -> bool {
-    starts_name(byte) || byte.is_ascii_digit() || byte == b'$'
+    NAME_CONTINUE[usize::from(byte)]
+}
+
+// Tables, because most of a text are names.
+static NAME_START: [bool; 256] = names(false);
+static NAME_CONTINUE: [bool; 256] = names(true);
+
+const fn names(continued: bool) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    loop {
+        table[byte as usize] = byte.is_ascii_alphabetic()
+            || byte == b'_'
+            || !byte.is_ascii()
+            || continued && (byte.is_ascii_digit() || byte == b'$');
+        if byte == u8::MAX {
+            return table;
+        }
+        byte += 1;
+    }
 }
