@@ -7,11 +7,19 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Executor as _};
 use support::polls::cancelled_after;
-use support::{notes, scope, session, world};
-use tenantry::{Error, TenantRegistry, TenantScope};
+use support::proxy::Proxy;
+use support::{World, notes, scope, session, world};
+use tenantry::{ContextSettings, Error, PoolOptions, TenantRegistry, TenantScope};
 
 /// More polls than any operation here takes.
 const MOST: usize = 60;
+
+async fn registry(world: &World, wire: &Proxy) -> TenantRegistry {
+    let one = |options: PoolOptions| options.max_connections(1);
+    world
+        .registry_of(wire.before(&world.app), ContextSettings::default(), one)
+        .await
+}
 
 /// What must be true after whatever A did.
 async fn next_borrower_is_unharmed(registry: &TenantRegistry, polls: usize) {
@@ -58,7 +66,8 @@ where
 #[tokio::test]
 async fn begin() {
     let world = world(&["a", "b"]).await;
-    let registry = world.registry().await;
+    let wire = world.slow_wire().await;
+    let registry = registry(&world, &wire).await;
     sweep(&registry, |a| async move {
         let tx = a.begin().await.expect("begun");
         drop(tx);
@@ -69,7 +78,8 @@ async fn begin() {
 #[tokio::test]
 async fn single_statement() {
     let world = world(&["a", "b"]).await;
-    let registry = world.registry().await;
+    let wire = world.slow_wire().await;
+    let registry = registry(&world, &wire).await;
     for text in [
         "SELECT body FROM notes",
         "UPDATE notes SET body = body",
@@ -94,7 +104,8 @@ async fn single_statement() {
 #[tokio::test]
 async fn statement_in_a_transaction() {
     let world = world(&["a", "b"]).await;
-    let registry = world.registry().await;
+    let wire = world.slow_wire().await;
+    let registry = registry(&world, &wire).await;
     sweep(&registry, |a| async move {
         let mut tx = a.begin().await.expect("begun");
         sqlx::query("UPDATE notes SET body = 'changed'")
@@ -116,7 +127,8 @@ async fn statement_in_a_transaction() {
 #[tokio::test]
 async fn savepoint() {
     let world = world(&["a", "b"]).await;
-    let registry = world.registry().await;
+    let wire = world.slow_wire().await;
+    let registry = registry(&world, &wire).await;
     sweep(&registry, |a| async move {
         let mut tx = a.begin().await.expect("begun");
         let mut savepoint = tx.savepoint().await.expect("set");
@@ -131,7 +143,8 @@ async fn savepoint() {
 #[tokio::test]
 async fn commit() {
     let world = world(&["a", "b"]).await;
-    let registry = world.registry().await;
+    let wire = world.slow_wire().await;
+    let registry = registry(&world, &wire).await;
     sweep(&registry, |a| async move {
         let mut tx = a.begin().await.expect("begun");
         sqlx::query("UPDATE notes SET body = body")
@@ -146,7 +159,8 @@ async fn commit() {
 #[tokio::test]
 async fn rollback() {
     let world = world(&["a", "b"]).await;
-    let registry = world.registry().await;
+    let wire = world.slow_wire().await;
+    let registry = registry(&world, &wire).await;
     sweep(&registry, |a| async move {
         let mut tx = a.begin().await.expect("begun");
         sqlx::query("UPDATE notes SET body = 'changed'")
@@ -161,7 +175,8 @@ async fn rollback() {
 #[tokio::test]
 async fn transaction_with_retries() {
     let world = world(&["a", "b"]).await;
-    let registry = world.registry().await;
+    let wire = world.slow_wire().await;
+    let registry = registry(&world, &wire).await;
     sweep(&registry, |a| async move {
         a.transaction(Default::default(), |tx| {
             Box::pin(async move {
@@ -182,10 +197,11 @@ async fn transaction_with_retries() {
 #[tokio::test]
 async fn sqlx_begin_with_fails_the_sweep() {
     let world = world(&["a", "b"]).await;
+    let wire = world.slow_wire().await;
     let pool = sqlx::postgres::PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(Duration::from_secs(5))
-        .connect_with(world.app.clone())
+        .connect_with(wire.before(&world.app))
         .await
         .expect("a pool");
     let begin = "BEGIN; SET LOCAL app.tenant_id = 'a'";

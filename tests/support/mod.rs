@@ -119,6 +119,12 @@ impl World {
             .expect("the superuser connects")
     }
 
+    /// A proxy with a millisecond of latency each way, so that every answer is waited for: each
+    /// await of an operation is then a poll that can be told apart.
+    pub async fn slow_wire(&self) -> proxy::Proxy {
+        proxy::Proxy::start(&self.app, std::time::Duration::from_millis(1)).await
+    }
+
     /// A registry with one connection, so that whoever comes next gets what the last one left.
     pub async fn registry(&self) -> TenantRegistry {
         self.registry_with(|options| options.max_connections(1))
