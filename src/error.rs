@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 
+use sqlx::postgres::PgDatabaseError;
+
 type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 
 /// What went wrong, in this crate's own words.
@@ -102,7 +104,7 @@ impl Error {
 
     /// Whether the same work, done again from the start, may succeed without anything being
     /// mended: serialization failures, deadlocks, lock time-outs, time-outs of the pool, lost
-    /// connections.
+    /// connections, statements whose table was altered after they were prepared.
     ///
     /// A write that was lost with its connection may have been carried out. Repeating it is safe
     /// only if it is idempotent.
@@ -111,6 +113,7 @@ impl Error {
             ErrorKind::AcquireTimeout | ErrorKind::Connect | ErrorKind::ConnectionLost => true,
             ErrorKind::Database | ErrorKind::TransactionAborted | ErrorKind::Commit => {
                 matches!(self.code().as_deref(), Some("40001" | "40P01" | "55P03"))
+                    || self.database_error().is_some_and(is_stale_plan)
             }
             _ => false,
         }
@@ -127,7 +130,7 @@ impl Error {
         self.kind() == ErrorKind::Misrouted
     }
 
-    fn database_error(&self) -> Option<&(dyn sqlx::error::DatabaseError + 'static)> {
+    pub(crate) fn database_error(&self) -> Option<&(dyn sqlx::error::DatabaseError + 'static)> {
         let mut source = self
             .0
             .source
@@ -198,6 +201,15 @@ impl From<sqlx::Error> for Error {
 /// Whether nothing more can be said over the connection that this error came from.
 pub(crate) fn is_connection_lost(error: &sqlx::Error) -> bool {
     classify(error).0 == ErrorKind::ConnectionLost
+}
+
+/// "cached plan must not change result type": the table behind a `SELECT *` was altered since the
+/// statement was prepared. The server says so before it runs anything.
+pub(crate) fn is_stale_plan(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error.code().as_deref() == Some("0A000")
+        && error
+            .try_downcast_ref::<PgDatabaseError>()
+            .is_some_and(|error| error.routine() == Some("RevalidateCachedQuery"))
 }
 
 fn classify(error: &sqlx::Error) -> (ErrorKind, &'static str) {

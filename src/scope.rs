@@ -7,13 +7,13 @@ use std::time::Instant;
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 use futures_util::StreamExt as _;
-use sqlx::postgres::{PgDatabaseError, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
+use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Connection as _, Either, Execute, Executor, Postgres, SqlStr};
 
 use crate::argument::{self, Admitted, Place, Scoped};
 use crate::assertion::Assertion;
 use crate::context::TenantContext;
-use crate::error::{Error, is_connection_lost};
+use crate::error::{Error, is_connection_lost, is_stale_plan};
 use crate::lease::Lease;
 use crate::settings::ContextSettings;
 use crate::slots::Slots;
@@ -186,7 +186,9 @@ impl TenantScope {
                     Ok(()) => return Ok(value),
                     Err(error) => {
                         failure = match &error {
-                            CommitError::RolledBack(cause) => failure.or(Failure::of(cause)),
+                            CommitError::RolledBack(cause) => {
+                                failure.or_else(|| cause.database_error().map(Failure::new))
+                            }
                             _ => None,
                         };
                         E::from(error.into())
@@ -268,7 +270,7 @@ impl TenantScope {
                         }
                     }
                 }
-                if !failure.as_ref().is_some_and(is_stale_plan) {
+                if !failure.as_ref().is_some_and(has_stale_plan) {
                     break failure;
                 }
                 lease.connection()?.raw().clear_cached_statements().await?;
@@ -291,7 +293,7 @@ impl TenantScope {
             let started = Instant::now();
             let again = scoped.again();
             let mut answer = lease.connection()?.raw().fetch_optional(scoped).await;
-            if answer.as_ref().is_err_and(is_stale_plan) {
+            if answer.as_ref().is_err_and(has_stale_plan) {
                 lease.connection()?.raw().clear_cached_statements().await?;
                 answer = lease.connection()?.raw().fetch_optional(again).await;
             }
@@ -373,15 +375,7 @@ impl fmt::Debug for TenantScope {
     }
 }
 
-/// "cached plan must not change result type": the table behind a `SELECT *` was altered since the
-/// statement was prepared. The server says so before it runs anything, so in autocommit the
-/// statement may be prepared and sent again.
-fn is_stale_plan(error: &sqlx::Error) -> bool {
-    let sqlx::Error::Database(error) = error else {
-        return false;
-    };
-    error.code().as_deref() == Some("0A000")
-        && error
-            .try_downcast_ref::<PgDatabaseError>()
-            .is_some_and(|error| error.routine() == Some("RevalidateCachedQuery"))
+/// In autocommit such a statement may be prepared and sent again.
+fn has_stale_plan(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if is_stale_plan(error.as_ref()))
 }

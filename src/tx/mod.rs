@@ -2,6 +2,7 @@
 
 mod commit;
 mod copy;
+mod failure;
 mod hatch;
 mod options;
 mod read;
@@ -22,11 +23,12 @@ use crate::argument::{self, Admitted, Place, Scoped};
 use crate::assertion::Assertion;
 use crate::context::TenantContext;
 use crate::error::{Error, ErrorKind, is_connection_lost};
-use crate::lease::{Connections, Lease};
+use crate::lease::{Connections, Lease, Traces};
 use crate::settings::ContextSettings;
 
 pub use commit::CommitError;
 pub use copy::TenantCopyIn;
+pub(crate) use failure::Failure;
 pub use options::{IsolationLevel, TxOptions};
 pub use read::TenantReadTx;
 pub use retry::RetryPolicy;
@@ -67,15 +69,8 @@ pub struct TenantTx {
     unsettled: bool,
     savepoints: savepoint::Stack,
     hatch: hatch::Hatch,
+    /// The first since the transaction, or the last rollback to a savepoint, began.
     failure: Option<Failure>,
-}
-
-/// What the server said of the first statement that failed since the transaction, or its last
-/// savepoint that was rolled back to, began.
-#[derive(Clone, Debug)]
-pub(crate) struct Failure {
-    pub(crate) code: String,
-    pub(crate) constraint: Option<String>,
 }
 
 impl TenantTx {
@@ -212,11 +207,13 @@ impl TenantTx {
     fn seen(&mut self, error: sqlx::Error) -> sqlx::Error {
         if is_connection_lost(&error) {
             self.lease.discard();
-        } else if let (None, sqlx::Error::Database(database)) = (&self.failure, &error) {
-            self.failure = Some(Failure {
-                code: database.code().unwrap_or_default().into_owned(),
-                constraint: database.constraint().map(str::to_owned),
-            });
+        } else if let sqlx::Error::Database(database) = &error {
+            let failure = Failure::new(database.as_ref());
+            if let (true, Ok(connection)) = (failure.stale_plan, self.lease.connection()) {
+                // The scrub drops the stale statements, so that another attempt finds none.
+                connection.note(Traces::Scrubbable);
+            }
+            self.failure.get_or_insert(failure);
         }
         error
     }

@@ -3,22 +3,11 @@
 use std::time::Duration;
 
 use super::Failure;
-use crate::error::Error;
-
-impl Failure {
-    /// What the server said, if it was the server.
-    pub(crate) fn of(error: &Error) -> Option<Self> {
-        Some(Self {
-            code: error.code()?.into_owned(),
-            constraint: error.constraint().map(str::to_owned),
-        })
-    }
-}
 
 /// When and how often [`TenantScope::transaction`](crate::TenantScope::transaction) begins anew.
 ///
-/// By default up to 5 attempts within 10 s, after serialization failures (40001) and deadlocks
-/// (40P01). Before each there is a random wait between nothing and a bound that doubles from
+/// By default up to 5 attempts within 10 s, after serialization failures (40001), deadlocks (40P01)
+/// and statements whose table was altered after they were prepared. Before each there is a random wait between nothing and a bound that doubles from
 /// 50 ms to 1 s ("full jitter": those who collided do not collide again).
 ///
 /// ```
@@ -114,7 +103,7 @@ impl RetryPolicy {
                 .constraint
                 .as_ref()
                 .is_some_and(|violated| self.constraints.contains(violated)),
-            _ => false,
+            _ => failure.stale_plan,
         }
     }
 }
@@ -127,6 +116,7 @@ mod tests {
         Failure {
             code: code.to_owned(),
             constraint: constraint.map(str::to_owned),
+            stale_plan: false,
         }
     }
 
