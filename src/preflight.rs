@@ -27,8 +27,10 @@ const MOST_FINDINGS: usize = 50;
 ///
 /// Nothing is changed. If the future is dropped, the connection has to be given up.
 pub(crate) async fn check_role(connection: &mut PgConnection) -> Result<(), Error> {
-    let findings: Vec<(String, String)> =
-        sqlx::query_as(ROLE).persistent(false).fetch_all(connection).await?;
+    let findings: Vec<(String, String)> = sqlx::query_as(ROLE)
+        .persistent(false)
+        .fetch_all(connection)
+        .await?;
     if findings.is_empty() {
         return Ok(());
     }
@@ -90,7 +92,9 @@ pub(crate) async fn check_installation(
              one sends: upgrade this process",
         ));
     }
-    if (settings.tenant(), settings.user()) != (&*installed.tenant_setting, &*installed.user_setting) {
+    if (settings.tenant(), settings.user())
+        != (&*installed.tenant_setting, &*installed.user_setting)
+    {
         return Err(refusal(
             "the database was installed with other names for the tenant or the user setting: \
              give this registry the settings it was installed with",

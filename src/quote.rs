@@ -64,8 +64,14 @@ impl TableName {
         }
         let mut parts = parts.into_iter();
         match (parts.next(), parts.next(), parts.next()) {
-            (Some(table), None, None) => Ok(Self { schema: None, table }),
-            (Some(schema), Some(table), None) => Ok(Self { schema: Some(schema), table }),
+            (Some(table), None, None) => Ok(Self {
+                schema: None,
+                table,
+            }),
+            (Some(schema), Some(table), None) => Ok(Self {
+                schema: Some(schema),
+                table,
+            }),
             _ => Err(malformed_table_name()),
         }
     }
@@ -187,7 +193,13 @@ mod tests {
             (r#""Weird Name""#, r#""Weird Name""#),
             (r#""a.b"."c""d""#, r#""a.b"."c""d""#),
         ] {
-            assert_eq!(TableName::parse(text).map(|n| n.to_string()).ok().as_deref(), Some(quoted));
+            assert_eq!(
+                TableName::parse(text)
+                    .map(|n| n.to_string())
+                    .ok()
+                    .as_deref(),
+                Some(quoted)
+            );
         }
     }
 

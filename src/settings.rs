@@ -48,7 +48,11 @@ impl ContextSettings {
         if tenant == user {
             return Err(duplicate());
         }
-        Ok(Self { tenant, user, further: Vec::new() })
+        Ok(Self {
+            tenant,
+            user,
+            further: Vec::new(),
+        })
     }
 
     /// Appends a further setting.
@@ -97,7 +101,9 @@ impl Default for ContextSettings {
 fn check(name: &str) -> Result<(), Error> {
     let is_part = |part: &str| {
         part.starts_with(|c: char| c == '_' || c.is_ascii_lowercase())
-            && part.chars().all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit())
+            && part
+                .chars()
+                .all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit())
     };
     // The dot keeps clear of the server's own settings: `role` or `search_path` have none.
     if name.len() > MAX_BYTES || !name.contains('.') || !name.split('.').all(is_part) {
@@ -124,19 +130,38 @@ mod tests {
     #[test]
     fn the_defaults_pass_their_own_check() {
         let defaults = ContextSettings::default();
-        assert_eq!(ContextSettings::new(defaults.tenant(), defaults.user()).ok(), Some(defaults));
+        assert_eq!(
+            ContextSettings::new(defaults.tenant(), defaults.user()).ok(),
+            Some(defaults)
+        );
     }
 
     #[test]
     fn names_off_the_rule_are_refused_and_not_repeated() {
         let long = format!("app.{}", "x".repeat(60));
         for name in [
-            "", ".", "app", "app.", ".tenant", "app..tenant", "App.tenant", "app.1st", "app.te-nant",
-            "app.tenant'", "app.tenant id", "app.ten\u{e4}nt", "role", "app.x\0", &long,
+            "",
+            ".",
+            "app",
+            "app.",
+            ".tenant",
+            "app..tenant",
+            "App.tenant",
+            "app.1st",
+            "app.te-nant",
+            "app.tenant'",
+            "app.tenant id",
+            "app.ten\u{e4}nt",
+            "role",
+            "app.x\0",
+            &long,
         ] {
             let error = ContextSettings::new(name, "app.user_id").unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidOption, "{name:?}");
-            assert!(name.len() < 6 || !error.to_string().contains(name), "{error}");
+            assert!(
+                name.len() < 6 || !error.to_string().contains(name),
+                "{error}"
+            );
             assert!(ContextSettings::default().with(name).is_err(), "{name:?}");
         }
     }

@@ -39,7 +39,10 @@ impl Encode<'_, Postgres> for Scope {
 async fn seen(connection: &mut PgConnection, scope: &'static str) -> Result<String, sqlx::Error> {
     let sql = "SELECT concat_ws('|', current_setting('app.tenant_id', true), \
                current_setting('app.user_id', true), current_setting('app.role', true))";
-    sqlx::query_scalar(sql).bind(Scope(scope)).fetch_one(connection).await
+    sqlx::query_scalar(sql)
+        .bind(Scope(scope))
+        .fetch_one(connection)
+        .await
 }
 
 async fn code(connection: &mut PgConnection, scope: &'static str) -> String {
@@ -47,7 +50,11 @@ async fn code(connection: &mut PgConnection, scope: &'static str) -> String {
         Ok(seen) => seen,
         Err(error) => {
             let error = tenantry::Error::from(error);
-            format!("{:?} {}", error.kind(), error.constraint().unwrap_or_default())
+            format!(
+                "{:?} {}",
+                error.kind(),
+                error.constraint().unwrap_or_default()
+            )
         }
     }
 }
@@ -93,8 +100,12 @@ async fn two_at_once() -> Outcome {
     let installation = Installation::new(&database.app);
     for _ in 0..5 {
         let (mut one, mut two) = (database.owner().await?, database.owner().await?);
-        let (a, b) = tokio::join!(installation.install(&mut one), installation.install(&mut two));
-        (a?, b?);
+        let (a, b) = tokio::join!(
+            installation.install(&mut one),
+            installation.install(&mut two)
+        );
+        a?;
+        b?;
         run(&mut one, "DROP SCHEMA tenantry CASCADE").await?;
     }
     // Deterministically: the second waits for the first, which has made everything and not committed.
@@ -102,11 +113,18 @@ async fn two_at_once() -> Outcome {
     run(&mut one, "BEGIN").await?;
     installation.install(&mut one).await?;
     let finish = async {
-        while text(&mut database.superuser().await?, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").await? == "0" {}
+        while text(
+            &mut database.superuser().await?,
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted",
+        )
+        .await?
+            == "0"
+        {}
         run(&mut one, "COMMIT").await
     };
     let (second, finished) = tokio::join!(installation.install(&mut two), finish);
-    (second?, finished?);
+    second?;
+    finished?;
     Ok(())
 }
 
@@ -123,11 +141,32 @@ async fn the_argument_sets_the_context_of_its_statement() -> Outcome {
     assert_eq!(seen(&mut app, "1|acme|ann|clerk").await?, "acme|ann|clerk");
     assert_eq!(seen(&mut app, "1|acme|").await?, "acme||");
     run(&mut app, "COMMIT").await?;
-    assert_eq!(text(&mut app, "SELECT current_setting('app.tenant_id', true)").await?, "");
-    for wrong in ["1|acme", "1||ann", "1|acme|ann|clerk|more", "2|acme|ann", "|acme|ann", "acme|ann|x"] {
-        assert_eq!(code(&mut app, wrong).await, "Installation tenantry_1_layout", "{wrong}");
+    assert_eq!(
+        text(&mut app, "SELECT current_setting('app.tenant_id', true)").await?,
+        ""
+    );
+    for wrong in [
+        "1|acme",
+        "1||ann",
+        "1|acme|ann|clerk|more",
+        "2|acme|ann",
+        "|acme|ann",
+        "acme|ann|x",
+    ] {
+        assert_eq!(
+            code(&mut app, wrong).await,
+            "Installation tenantry_1_layout",
+            "{wrong}"
+        );
     }
-    for wrong in ["NULL", "'{}'", "'{1,a,NULL}'", "'{{1,a,b}}'", "'[0:2]={1,a,b}'", "'[2:4]={1,a,b}'"] {
+    for wrong in [
+        "NULL",
+        "'{}'",
+        "'{1,a,NULL}'",
+        "'{{1,a,b}}'",
+        "'[0:2]={1,a,b}'",
+        "'[2:4]={1,a,b}'",
+    ] {
         let sql = format!("SELECT {wrong}::tenantry.scope");
         let expected = if wrong == "NULL" { "23502" } else { "23514" };
         assert_eq!(refused(&mut app, &sql).await, expected, "{wrong}");
@@ -142,17 +181,37 @@ async fn a_database_of_one_tenant_refuses_the_others() -> Outcome {
     let mut app = database.app().await?;
     // With a backslash and a quote, for its way through two kinds of quoting.
     let installation = Installation::new(&database.app);
-    installation.clone().database_of("o'b\\k").install(&mut owner).await?;
+    installation
+        .clone()
+        .database_of("o'b\\k")
+        .install(&mut owner)
+        .await?;
     assert_eq!(seen(&mut app, "1|o'b\\k|").await?, "o'b\\k|");
-    assert_eq!(code(&mut app, "1|acme|ann").await, "Misrouted tenantry_2_tenant");
-    assert_eq!(text(&mut app, "SELECT coalesce(current_setting('app.tenant_id', true), '')").await?, "");
+    assert_eq!(
+        code(&mut app, "1|acme|ann").await,
+        "Misrouted tenantry_2_tenant"
+    );
+    assert_eq!(
+        text(
+            &mut app,
+            "SELECT coalesce(current_setting('app.tenant_id', true), '')"
+        )
+        .await?,
+        ""
+    );
     // An argument that cannot be read is not blamed on the tenant.
-    assert_eq!(code(&mut app, "2|acme|ann").await, "Installation tenantry_1_layout");
+    assert_eq!(
+        code(&mut app, "2|acme|ann").await,
+        "Installation tenantry_1_layout"
+    );
 
     for other in [installation.clone().database_of("acme"), installation] {
         let error = other.install(&mut owner).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Installation);
-        assert!(error.to_string().contains("belongs to one tenant"), "{error}");
+        assert!(
+            error.to_string().contains("belongs to one tenant"),
+            "{error}"
+        );
     }
     assert_eq!(seen(&mut app, "1|o'b\\k|").await?, "o'b\\k|");
     Ok(())
@@ -176,16 +235,34 @@ async fn open_connections_live_through_an_upgrade() -> Outcome {
     .await?;
     let mut open = database.app().await?;
     assert_eq!(seen(&mut open, "1|acme|ann").await?, "acme|ann");
-    assert_eq!(code(&mut open, "1|acme|ann|clerk").await, "Installation tenantry_1_layout");
+    assert_eq!(
+        code(&mut open, "1|acme|ann|clerk").await,
+        "Installation tenantry_1_layout"
+    );
 
-    let more = installation.clone().settings(ContextSettings::default().with("app.role")?);
+    let more = installation
+        .clone()
+        .settings(ContextSettings::default().with("app.role")?);
     more.install(&mut owner).await?;
-    assert_eq!(text(&mut owner, "SELECT concat_ws(',', layout, further_settings) FROM tenantry.installation").await?, "1,{app.role}");
+    assert_eq!(
+        text(
+            &mut owner,
+            "SELECT concat_ws(',', layout, further_settings) FROM tenantry.installation"
+        )
+        .await?,
+        "1,{app.role}"
+    );
     assert_eq!(seen(&mut open, "1|acme|ann").await?, "acme|ann|");
     assert_eq!(seen(&mut open, "1|acme|ann|clerk").await?, "acme|ann|clerk");
-    assert_eq!(seen(&mut database.app().await?, "1|acme|ann|clerk").await?, "acme|ann|clerk");
+    assert_eq!(
+        seen(&mut database.app().await?, "1|acme|ann|clerk").await?,
+        "acme|ann|clerk"
+    );
     // The layout that is no longer on the list.
-    assert_eq!(code(&mut open, "0|acme|ann").await, "Installation tenantry_1_layout");
+    assert_eq!(
+        code(&mut open, "0|acme|ann").await,
+        "Installation tenantry_1_layout"
+    );
 
     // Specimen: what would happen if the domain were made anew.
     run(&mut owner, "DROP DOMAIN tenantry.scope").await?;
@@ -199,18 +276,28 @@ async fn open_connections_live_through_an_upgrade() -> Outcome {
 async fn what_others_depend_on_is_not_changed() -> Outcome {
     let database = TestDatabase::start().await?;
     let mut owner = database.owner().await?;
-    let settings = ContextSettings::default().with("app.role")?.with("app.request")?;
+    let settings = ContextSettings::default()
+        .with("app.role")?
+        .with("app.request")?;
     let installation = Installation::new(&database.app).settings(settings);
     installation.install(&mut owner).await?;
     let before = snapshot(&mut owner).await?;
     let fewer = ContextSettings::default().with("app.role")?;
-    let swapped = ContextSettings::default().with("app.request")?.with("app.role")?;
+    let swapped = ContextSettings::default()
+        .with("app.request")?
+        .with("app.role")?;
     for (settings, part) in [
         (ContextSettings::default(), "append"),
         (fewer, "append"),
         (swapped, "append"),
-        (ContextSettings::new("app.tenant", "app.user_id")?, "other names"),
-        (ContextSettings::new("app.tenant_id", "app.user")?, "other names"),
+        (
+            ContextSettings::new("app.tenant", "app.user_id")?,
+            "other names",
+        ),
+        (
+            ContextSettings::new("app.tenant_id", "app.user")?,
+            "other names",
+        ),
     ] {
         let changed = installation.clone().settings(settings);
         let error = changed.install(&mut owner).await.unwrap_err();
@@ -233,8 +320,13 @@ async fn the_application_role_reads_and_does_not_write() -> Outcome {
     let mut app = database.app().await?;
     // What a server gives everybody, unless told otherwise.
     run(&mut app, "CREATE TEMPORARY TABLE shadow ()").await?;
-    Installation::new(&database.app).install(&mut database.owner().await?).await?;
-    assert_eq!(text(&mut app, "SELECT version FROM tenantry.installation").await?, env!("CARGO_PKG_VERSION"));
+    Installation::new(&database.app)
+        .install(&mut database.owner().await?)
+        .await?;
+    assert_eq!(
+        text(&mut app, "SELECT version FROM tenantry.installation").await?,
+        env!("CARGO_PKG_VERSION")
+    );
     for sql in [
         "CREATE TEMPORARY TABLE shadow2 ()",
         "UPDATE tenantry.installation SET tenant = 'x'",
@@ -254,27 +346,66 @@ async fn what_cannot_be_installed_is_refused() -> Outcome {
     let mut owner = database.owner().await?;
     let kind = |error: tenantry::Error| (error.kind(), error.to_string());
     for name in ["", "public", "none", "a\0b", &"x".repeat(64)] {
-        assert_eq!(kind(Installation::new(name).sql().unwrap_err()).0, ErrorKind::InvalidOption, "{name:?}");
+        assert_eq!(
+            kind(Installation::new(name).sql().unwrap_err()).0,
+            ErrorKind::InvalidOption,
+            "{name:?}"
+        );
     }
     for tenant in ["", "a\0b"] {
         let installation = Installation::new("app").database_of(tenant);
-        assert_eq!(kind(installation.sql().unwrap_err()).0, ErrorKind::InvalidOption);
+        assert_eq!(
+            kind(installation.sql().unwrap_err()).0,
+            ErrorKind::InvalidOption
+        );
     }
-    let (refusal, message) = kind(Installation::new("nobody_of_this_name").install(&mut owner).await.unwrap_err());
+    let (refusal, message) = kind(
+        Installation::new("nobody_of_this_name")
+            .install(&mut owner)
+            .await
+            .unwrap_err(),
+    );
     assert_eq!(refusal, ErrorKind::Installation);
     assert!(message.contains("role does not exist"), "{message}");
-    assert_eq!(text(&mut owner, "SELECT to_regnamespace('tenantry')").await?, "NULL");
+    assert_eq!(
+        text(&mut owner, "SELECT to_regnamespace('tenantry')").await?,
+        "NULL"
+    );
 
-    run(&mut owner, "CREATE SCHEMA tenantry; CREATE DOMAIN tenantry.scope AS text").await?;
-    let (_, message) = kind(Installation::new(&database.app).install(&mut owner).await.unwrap_err());
+    run(
+        &mut owner,
+        "CREATE SCHEMA tenantry; CREATE DOMAIN tenantry.scope AS text",
+    )
+    .await?;
+    let (_, message) = kind(
+        Installation::new(&database.app)
+            .install(&mut owner)
+            .await
+            .unwrap_err(),
+    );
     assert!(message.contains("did not make"), "{message}");
     run(&mut owner, "DROP SCHEMA tenantry CASCADE").await?;
 
     // A role that may make schemas and does not own the database.
     let mut admin = database.superuser().await?;
-    run(&mut admin, &format!("GRANT CREATE ON DATABASE {} TO {}", database.name, database.app)).await?;
-    let (_, message) = kind(Installation::new(&database.owner).install(&mut database.app().await?).await.unwrap_err());
-    assert!(message.contains("TEMPORARY") || message.contains("refused a statement"), "{message}");
+    run(
+        &mut admin,
+        &format!(
+            "GRANT CREATE ON DATABASE {} TO {}",
+            database.name, database.app
+        ),
+    )
+    .await?;
+    let (_, message) = kind(
+        Installation::new(&database.owner)
+            .install(&mut database.app().await?)
+            .await
+            .unwrap_err(),
+    );
+    assert!(
+        message.contains("TEMPORARY") || message.contains("refused a statement"),
+        "{message}"
+    );
     Ok(())
 }
 
@@ -305,6 +436,9 @@ async fn a_hostile_search_path_changes_nothing() -> Outcome {
                    WHERE d.classid <> 'pg_operator'::regclass";
     assert_eq!(text(&mut owner, depends).await?, "0");
     let mut app = database.app().await?;
-    assert_eq!(code(&mut app, "1|bbbb|").await, "Misrouted tenantry_2_tenant");
+    assert_eq!(
+        code(&mut app, "1|bbbb|").await,
+        "Misrouted tenantry_2_tenant"
+    );
     Ok(())
 }

@@ -4,15 +4,22 @@ mod support;
 
 use sqlx::PgConnection;
 use support::{A, B, Outcome, TestDatabase, refused, run, text, text_as};
-use tenantry::sql::{AdviceRule, Installation, TenantType};
 use tenantry::ErrorKind;
+use tenantry::sql::{AdviceRule, Installation, TenantType};
 
 async fn with_table(sql: &str) -> Outcome<(TestDatabase, Installation, PgConnection)> {
     let database = TestDatabase::start().await?;
     let mut owner = database.owner().await?;
     let installation = Installation::new(&database.app);
     installation.install(&mut owner).await?;
-    run(&mut owner, &format!("CREATE SCHEMA app; GRANT USAGE ON SCHEMA app TO {}", database.app)).await?;
+    run(
+        &mut owner,
+        &format!(
+            "CREATE SCHEMA app; GRANT USAGE ON SCHEMA app TO {}",
+            database.app
+        ),
+    )
+    .await?;
     run(&mut owner, sql).await?;
     Ok((database, installation, owner))
 }
@@ -21,16 +28,39 @@ const INVOICES: &str = "CREATE TABLE app.invoices (id bigserial, amount int)";
 
 /// Each row of the matrix: whatever a statement tries with the rows of B, A does not see them,
 /// change them or make one.
-async fn assert_isolated(app: &mut PgConnection, table: &str, column: &str, a: &str, b: &str) -> Outcome {
+async fn assert_isolated(
+    app: &mut PgConnection,
+    table: &str,
+    column: &str,
+    a: &str,
+    b: &str,
+) -> Outcome {
     for (tenant, amount) in [(a, 1), (b, 2)] {
         run(app, &format!("BEGIN; SET LOCAL app.tenant_id = '{tenant}'; INSERT INTO {table} (amount) VALUES ({amount}); COMMIT")).await?;
     }
     for (sql, answer) in [
-        (format!("SELECT string_agg(amount::text, ',') FROM {table}"), "1"),
-        (format!("SELECT count(*) FROM {table} WHERE {column} = '{b}'"), "0"),
-        (format!("WITH x AS (UPDATE {table} SET amount = 9 RETURNING 1) SELECT count(*) FROM x"), "1"),
-        (format!("WITH x AS (UPDATE {table} SET amount = 9 WHERE {column} = '{b}' RETURNING 1) SELECT count(*) FROM x"), "0"),
-        (format!("WITH x AS (DELETE FROM {table} RETURNING 1) SELECT count(*) FROM x"), "1"),
+        (
+            format!("SELECT string_agg(amount::text, ',') FROM {table}"),
+            "1",
+        ),
+        (
+            format!("SELECT count(*) FROM {table} WHERE {column} = '{b}'"),
+            "0",
+        ),
+        (
+            format!("WITH x AS (UPDATE {table} SET amount = 9 RETURNING 1) SELECT count(*) FROM x"),
+            "1",
+        ),
+        (
+            format!(
+                "WITH x AS (UPDATE {table} SET amount = 9 WHERE {column} = '{b}' RETURNING 1) SELECT count(*) FROM x"
+            ),
+            "0",
+        ),
+        (
+            format!("WITH x AS (DELETE FROM {table} RETURNING 1) SELECT count(*) FROM x"),
+            "1",
+        ),
     ] {
         assert_eq!(text_as(app, a, &sql).await?, answer, "{sql}");
     }
@@ -68,40 +98,75 @@ async fn uuid_bigint_and_text() -> Outcome {
         (TenantType::Text, "", "acme", "b'x\\"),
         (TenantType::Text, ", tenant_id varchar(20)", "acme", "%"),
     ] {
-        let (database, installation, mut owner) =
-            with_table(&format!("CREATE TABLE app.invoices (id bigserial, amount int{declared})")).await?;
+        let (database, installation, mut owner) = with_table(&format!(
+            "CREATE TABLE app.invoices (id bigserial, amount int{declared})"
+        ))
+        .await?;
         let installation = installation.tenant_column("tenant_id", kind);
         installation.table("app.invoices").apply(&mut owner).await?;
         let (a, b) = (a.replace('\'', "''"), b.replace('\'', "''"));
-        assert_isolated(&mut database.app().await?, "app.invoices", "tenant_id", &a, &b).await?;
+        assert_isolated(
+            &mut database.app().await?,
+            "app.invoices",
+            "tenant_id",
+            &a,
+            &b,
+        )
+        .await?;
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn weird_names() -> Outcome {
-    let table = r#""My ""App""."Weird.Name's \ $tenantry$""#;
-    let (database, installation, mut owner) =
-        with_table(&format!(r#"CREATE SCHEMA "My ""App"; CREATE TABLE {table} (id bigserial, amount int)"#)).await?;
+    let table = r#""My ""App"."Weird.Name's \ $tenantry$""#;
+    let (database, installation, mut owner) = with_table(&format!(
+        r#"CREATE SCHEMA "My ""App"; CREATE TABLE {table} (id bigserial, amount int)"#
+    ))
+    .await?;
     let installation = installation.tenant_column(r#"Tenant "Id'\%s"#, TenantType::Uuid);
-    installation.table(table).apply(&mut owner).await?;
-    installation.table(table).apply(&mut owner).await?;
-    assert_isolated(&mut database.app().await?, table, r#""Tenant ""Id'\%s""#, A, B).await?;
-    assert!(installation.table(table).advice(&mut owner).await?.is_empty());
+    run(
+        &mut owner,
+        &format!(r#"GRANT USAGE ON SCHEMA "My ""App" TO {}"#, database.app),
+    )
+    .await?;
+    for _ in 0..2 {
+        installation.table(table).apply(&mut owner).await?;
+    }
+    assert_isolated(
+        &mut database.app().await?,
+        table,
+        r#""Tenant ""Id'\%s""#,
+        A,
+        B,
+    )
+    .await?;
+    assert!(
+        installation
+            .table(table)
+            .advice(&mut owner)
+            .await?
+            .is_empty()
+    );
     Ok(())
 }
 
 /// '' is no tenant, also for a row that has it.
 #[tokio::test]
 async fn the_empty_text_never_matches() -> Outcome {
-    let (database, installation, mut owner) =
-        with_table("CREATE TABLE app.notes (tenant_id text, amount int); INSERT INTO app.notes VALUES ('', 1)").await?;
+    let (database, installation, mut owner) = with_table(
+        "CREATE TABLE app.notes (tenant_id text, amount int); INSERT INTO app.notes VALUES ('', 1)",
+    )
+    .await?;
     let installation = installation.tenant_column("tenant_id", TenantType::Text);
     installation.table("app.notes").apply(&mut owner).await?;
     let mut app = database.app().await?;
     let sql = "SELECT count(*) FROM app.notes";
     run(&mut app, "BEGIN; SET LOCAL app.tenant_id = 'acme'; COMMIT").await?;
-    assert_eq!(text(&mut app, "SELECT current_setting('app.tenant_id')").await?, "");
+    assert_eq!(
+        text(&mut app, "SELECT current_setting('app.tenant_id')").await?,
+        ""
+    );
     assert_eq!(text(&mut app, sql).await?, "0");
     assert_eq!(text_as(&mut app, "", sql).await?, "0");
     // Specimen: the policy without its nullif.
@@ -119,17 +184,33 @@ async fn the_empty_text_never_matches() -> Outcome {
 async fn the_backstop_holds_behind_a_policy_for_everything() -> Outcome {
     let (database, installation, mut owner) = with_table(INVOICES).await?;
     installation.table("app.invoices").apply(&mut owner).await?;
-    run(&mut owner, "CREATE POLICY oops ON app.invoices USING (true) WITH CHECK (true)").await?;
+    run(
+        &mut owner,
+        "CREATE POLICY oops ON app.invoices USING (true) WITH CHECK (true)",
+    )
+    .await?;
     let mut app = database.app().await?;
     assert_isolated(&mut app, "app.invoices", "tenant_id", A, B).await?;
     // Specimen: without the backstop it is all there to see.
-    assert_eq!(text_as(&mut app, A, "SELECT count(*) FROM app.invoices").await?, "1");
+    assert_eq!(
+        text_as(&mut app, A, "SELECT count(*) FROM app.invoices").await?,
+        "1"
+    );
     run(&mut owner, "DROP POLICY tenantry_backstop ON app.invoices").await?;
-    assert_eq!(text_as(&mut app, A, "SELECT count(*) FROM app.invoices").await?, "2");
+    assert_eq!(
+        text_as(&mut app, A, "SELECT count(*) FROM app.invoices").await?,
+        "2"
+    );
     // And the script mends it, for the owner's own eyes too.
     installation.table("app.invoices").apply(&mut owner).await?;
-    assert_eq!(text_as(&mut app, A, "SELECT count(*) FROM app.invoices").await?, "1");
-    assert_eq!(text(&mut owner, "SELECT count(*) FROM app.invoices").await?, "0");
+    assert_eq!(
+        text_as(&mut app, A, "SELECT count(*) FROM app.invoices").await?,
+        "1"
+    );
+    assert_eq!(
+        text(&mut owner, "SELECT count(*) FROM app.invoices").await?,
+        "0"
+    );
     Ok(())
 }
 
@@ -145,7 +226,10 @@ async fn the_plan_reads_the_context_once_and_uses_the_index() -> Outcome {
     let mut app = database.app().await?;
     let explain = "EXPLAIN (FORMAT JSON) SELECT sum(amount) FROM app.invoices";
     let plan = text_as(&mut app, A, explain).await?;
-    assert!(plan.contains("\"Parent Relationship\": \"InitPlan\""), "{plan}");
+    assert!(
+        plan.contains("\"Parent Relationship\": \"InitPlan\""),
+        "{plan}"
+    );
     assert!(plan.contains("Index"), "{plan}");
     assert!(!plan.contains("Seq Scan"), "{plan}");
     // Specimen: the form without a sub-select, over a function as people write one.
@@ -159,7 +243,10 @@ async fn the_plan_reads_the_context_once_and_uses_the_index() -> Outcome {
     )
     .await?;
     let plan = text_as(&mut app, A, explain).await?;
-    assert!(!plan.contains("InitPlan") && plan.contains("Seq Scan"), "{plan}");
+    assert!(
+        !plan.contains("InitPlan") && plan.contains("Seq Scan"),
+        "{plan}"
+    );
     Ok(())
 }
 
@@ -202,7 +289,8 @@ async fn no_index_where_there_is_one() -> Outcome {
         ("(tenant_id uuid, id int, PRIMARY KEY (id, tenant_id))", "2"),
         ("(id int)", "1"),
     ] {
-        let (_database, installation, mut owner) = with_table(&format!("CREATE TABLE app.invoices {columns}")).await?;
+        let (_database, installation, mut owner) =
+            with_table(&format!("CREATE TABLE app.invoices {columns}")).await?;
         installation.table("app.invoices").apply(&mut owner).await?;
         let sql = "SELECT count(*) FROM pg_index WHERE indrelid = 'app.invoices'::regclass";
         assert_eq!(text(&mut owner, sql).await?, indexes, "{columns}");
@@ -217,8 +305,14 @@ async fn privileges_are_the_four() -> Outcome {
     installation.table("app.invoices").apply(&mut owner).await?;
     let acl = "SELECT string_agg(a.privilege_type, ',' ORDER BY a.privilege_type) FROM pg_class AS c, aclexplode(relacl) AS a \
                WHERE c.oid = 'NAME'::regclass AND a.grantee <> c.relowner";
-    assert_eq!(text(&mut owner, &acl.replace("NAME", "app.invoices")).await?, "DELETE,INSERT,SELECT,UPDATE");
-    assert_eq!(text(&mut owner, &acl.replace("NAME", "app.invoices_id_seq")).await?, "USAGE");
+    assert_eq!(
+        text(&mut owner, &acl.replace("NAME", "app.invoices")).await?,
+        "DELETE,INSERT,SELECT,UPDATE"
+    );
+    assert_eq!(
+        text(&mut owner, &acl.replace("NAME", "app.invoices_id_seq")).await?,
+        "USAGE"
+    );
     Ok(())
 }
 
@@ -231,21 +325,39 @@ async fn partitions_are_covered() -> Outcome {
          CREATE TABLE app.high PARTITION OF app.events FOR VALUES FROM (5) TO (100)",
     )
     .await?;
-    run(&mut owner, &format!("GRANT SELECT ON app.lowest TO {}", database.app)).await?;
+    run(
+        &mut owner,
+        &format!("GRANT SELECT ON app.lowest TO {}", database.app),
+    )
+    .await?;
     let table = installation.table("app.events");
     table.apply(&mut owner).await?;
     let mut app = database.app().await?;
     assert_isolated(&mut app, "app.events", "tenant_id", A, B).await?;
     assert_eq!(refused(&mut app, "SELECT FROM app.lowest").await, "42501");
     // Even with a privilege on the partition itself.
-    run(&mut owner, &format!("GRANT SELECT ON app.lowest TO {}", database.app)).await?;
-    assert_eq!(text_as(&mut app, A, "SELECT count(*) FROM app.lowest").await?, "1");
+    run(
+        &mut owner,
+        &format!("GRANT SELECT ON app.lowest TO {}", database.app),
+    )
+    .await?;
+    assert_eq!(
+        text_as(&mut app, A, "SELECT count(*) FROM app.lowest").await?,
+        "1"
+    );
 
     assert_eq!(table.advice(&mut owner).await?, []);
-    run(&mut owner, "CREATE TABLE app.late PARTITION OF app.events FOR VALUES FROM (100) TO (200)").await?;
+    run(
+        &mut owner,
+        "CREATE TABLE app.late PARTITION OF app.events FOR VALUES FROM (100) TO (200)",
+    )
+    .await?;
     let advice = table.advice(&mut owner).await?;
     assert_eq!(advice.len(), 1, "{advice:?}");
-    assert_eq!((advice[0].rule(), advice[0].object()), (AdviceRule::UncoveredPartition, "app.late"));
+    assert_eq!(
+        (advice[0].rule(), advice[0].object()),
+        (AdviceRule::UncoveredPartition, "app.late")
+    );
     run(&mut owner, advice[0].sql()).await?;
     assert_eq!(table.advice(&mut owner).await?, []);
     Ok(())
@@ -264,13 +376,24 @@ async fn what_does_not_fit_is_refused_whole() -> Outcome {
         ("app.notes", "another type"),
         ("app.view", "not a view"),
     ] {
-        let error = installation.table(name).apply(&mut owner).await.unwrap_err();
+        let error = installation
+            .table(name)
+            .apply(&mut owner)
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Installation);
         assert!(error.to_string().contains(part), "{error}");
     }
-    let error = installation.table("app.missing").apply(&mut owner).await.unwrap_err();
+    let error = installation
+        .table("app.missing")
+        .apply(&mut owner)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Database);
-    assert_eq!(installation.table("a b").sql().unwrap_err().kind(), ErrorKind::InvalidOption);
+    assert_eq!(
+        installation.table("a b").sql().unwrap_err().kind(),
+        ErrorKind::InvalidOption
+    );
     assert_eq!(before, snapshot(&mut owner).await?);
     Ok(())
 }
@@ -279,12 +402,22 @@ async fn what_does_not_fit_is_refused_whole() -> Outcome {
 async fn a_reference_table_is_read_only_and_known() -> Outcome {
     let (database, installation, mut owner) =
         with_table("CREATE TABLE app.countries (id serial, code text); INSERT INTO app.countries (code) VALUES ('NO')").await?;
-    run(&mut owner, &format!("GRANT ALL ON app.countries TO PUBLIC, {}", database.app)).await?;
+    run(
+        &mut owner,
+        &format!("GRANT ALL ON app.countries TO PUBLIC, {}", database.app),
+    )
+    .await?;
     for _ in 0..2 {
-        installation.reference_table("app.countries").apply(&mut owner).await?;
+        installation
+            .reference_table("app.countries")
+            .apply(&mut owner)
+            .await?;
     }
     let mut app = database.app().await?;
-    assert_eq!(text(&mut app, "SELECT code FROM app.countries").await?, "NO");
+    assert_eq!(
+        text(&mut app, "SELECT code FROM app.countries").await?,
+        "NO"
+    );
     for sql in [
         "INSERT INTO app.countries VALUES (2, 'SE')",
         "UPDATE app.countries SET code = 'SE'",
@@ -293,10 +426,24 @@ async fn a_reference_table_is_read_only_and_known() -> Outcome {
     ] {
         assert_eq!(refused(&mut app, sql).await, "42501", "{sql}");
     }
-    assert_eq!(text(&mut app, "SELECT string_agg(relation::text, ',') FROM tenantry.reference_tables").await?, "app.countries");
+    assert_eq!(
+        text(
+            &mut app,
+            "SELECT string_agg(relation::text, ',') FROM tenantry.reference_tables"
+        )
+        .await?,
+        "app.countries"
+    );
     run(&mut owner, "DROP SCHEMA tenantry CASCADE").await?;
-    let error = installation.reference_table("app.countries").apply(&mut owner).await.unwrap_err();
-    assert!(error.to_string().contains("Installation::install"), "{error}");
+    let error = installation
+        .reference_table("app.countries")
+        .apply(&mut owner)
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("Installation::install"),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -312,25 +459,45 @@ async fn advice_finds_and_mends() -> Outcome {
     )
     .await?;
     let table = installation.table("app.invoices");
-    let error = installation.table("pg_class").advice(&mut owner).await.unwrap_err();
+    let error = installation
+        .table("pg_class")
+        .advice(&mut owner)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Installation);
     // Before it is applied it has no index either.
-    let found = |advice: &[tenantry::sql::Advice]| advice.iter().map(|a| (a.rule(), a.object().to_owned())).collect::<Vec<_>>();
+    let found = |advice: &[tenantry::sql::Advice]| {
+        advice
+            .iter()
+            .map(|a| (a.rule(), a.object().to_owned()))
+            .collect::<Vec<_>>()
+    };
     let advice = table.advice(&mut owner).await?;
-    assert!(found(&advice).contains(&(AdviceRule::NoTenantIndex, "app.invoices".to_owned())), "{advice:?}");
+    assert!(
+        found(&advice).contains(&(AdviceRule::NoTenantIndex, "app.invoices".to_owned())),
+        "{advice:?}"
+    );
     table.apply(&mut owner).await?;
     let advice = table.advice(&mut owner).await?;
     assert_eq!(
         found(&advice),
         [
-            (AdviceRule::ForeignKeyWithoutTenant, "customer_fkey".to_owned()),
+            (
+                AdviceRule::ForeignKeyWithoutTenant,
+                "customer_fkey".to_owned()
+            ),
             (AdviceRule::KeyWithoutTenant, "app.lower_key".to_owned()),
             (AdviceRule::KeyWithoutTenant, "number_key".to_owned()),
-            (AdviceRule::SurrogateKeyWithoutTenant, "invoices_pkey".to_owned()),
+            (
+                AdviceRule::SurrogateKeyWithoutTenant,
+                "invoices_pkey".to_owned()
+            ),
         ]
     );
     for advice in &advice {
-        run(&mut owner, advice.sql()).await.map_err(|error| format!("{advice}: {error}"))?;
+        run(&mut owner, advice.sql())
+            .await
+            .map_err(|error| format!("{advice}: {error}"))?;
     }
     assert_eq!(table.advice(&mut owner).await?, []);
     let definitions = "SELECT string_agg(pg_get_constraintdef(oid), '; ' ORDER BY conname) FROM pg_constraint \
@@ -340,9 +507,14 @@ async fn advice_finds_and_mends() -> Outcome {
         "FOREIGN KEY (tenant_id, customer) REFERENCES app.customers(tenant_id, id) ON DELETE SET NULL (customer); \
          PRIMARY KEY (tenant_id, id); UNIQUE (tenant_id, number) DEFERRABLE"
     );
-    assert!(text(&mut owner, "SELECT pg_get_indexdef('app.lower_key'::regclass)").await?.ends_with(
-        "USING btree (tenant_id, lower(number) DESC) INCLUDE (customer) WHERE (id > 0)"
-    ));
+    assert!(
+        text(
+            &mut owner,
+            "SELECT pg_get_indexdef('app.lower_key'::regclass)"
+        )
+        .await?
+        .ends_with("USING btree (tenant_id, lower(number) DESC) INCLUDE (customer) WHERE (id > 0)")
+    );
     Ok(())
 }
 

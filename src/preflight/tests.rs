@@ -7,18 +7,30 @@ use crate::support::{Outcome, TestDatabase, run};
 async fn findings(sql: &str) -> Outcome<String> {
     let database = prepared().await?;
     let names = |text: &str| {
-        text.replace("APP", &database.app).replace("MASTER", &database.owner).replace("DB", &database.name)
+        text.replace("APP", &database.app)
+            .replace("MASTER", &database.owner)
+            .replace("DB", &database.name)
     };
     run(&mut database.superuser().await?, &names(sql)).await?;
     let found = check_role(&mut database.app().await?).await;
     // A test that fails must not leave a superuser in a server that others use.
-    let _ = run(&mut database.superuser().await?, &names("ALTER ROLE APP NOSUPERUSER NOBYPASSRLS NOCREATEROLE")).await;
+    let _ = run(
+        &mut database.superuser().await?,
+        &names("ALTER ROLE APP NOSUPERUSER NOBYPASSRLS NOCREATEROLE"),
+    )
+    .await;
     Ok(match found {
         Ok(()) => String::new(),
         Err(error) => {
             assert_eq!(error.kind(), ErrorKind::Preflight);
-            let names = [(&database.app, "APP"), (&database.owner, "MASTER"), (&database.name, "DB")];
-            names.iter().fold(error.to_string(), |text, (name, mark)| text.replace(*name, mark))
+            let names = [
+                (&database.app, "APP"),
+                (&database.owner, "MASTER"),
+                (&database.name, "DB"),
+            ];
+            names.iter().fold(error.to_string(), |text, (name, mark)| {
+                text.replace(*name, mark)
+            })
         }
     })
 }
@@ -28,7 +40,11 @@ async fn prepared() -> Outcome<TestDatabase> {
     let mut owner = database.owner().await?;
     let installation = Installation::new(&database.app);
     installation.install(&mut owner).await?;
-    run(&mut owner, "CREATE SCHEMA app; CREATE TABLE app.invoices (id bigint)").await?;
+    run(
+        &mut owner,
+        "CREATE SCHEMA app; CREATE TABLE app.invoices (id bigint)",
+    )
+    .await?;
     installation.table("app.invoices").apply(&mut owner).await?;
     Ok(database)
 }
@@ -47,14 +63,28 @@ fn assert_only(message: &str, problem: &str, remedy: &str) {
 async fn a_clean_role_passes() -> Outcome {
     assert_eq!(findings("").await?, "");
     // A role that can only read, and a table that nobody protects, are no way around anything.
-    assert_eq!(findings("GRANT pg_read_all_data TO APP; CREATE TABLE open (); ALTER TABLE open OWNER TO APP").await?, "");
+    assert_eq!(
+        findings(
+            "GRANT pg_read_all_data TO APP; CREATE TABLE open (); ALTER TABLE open OWNER TO APP"
+        )
+        .await?,
+        ""
+    );
     Ok(())
 }
 
 #[tokio::test]
 async fn what_the_role_is() -> Outcome {
-    assert_only(&findings("ALTER ROLE APP SUPERUSER").await?, "APP is a superuser", "ALTER ROLE APP NOSUPERUSER;");
-    assert_only(&findings("ALTER ROLE APP BYPASSRLS").await?, "APP has BYPASSRLS", "ALTER ROLE APP NOBYPASSRLS;");
+    assert_only(
+        &findings("ALTER ROLE APP SUPERUSER").await?,
+        "APP is a superuser",
+        "ALTER ROLE APP NOSUPERUSER;",
+    );
+    assert_only(
+        &findings("ALTER ROLE APP BYPASSRLS").await?,
+        "APP has BYPASSRLS",
+        "ALTER ROLE APP NOBYPASSRLS;",
+    );
     Ok(())
 }
 
@@ -88,7 +118,11 @@ async fn what_the_role_can_become() -> Outcome {
         "REVOKE APP_near FROM APP;",
     );
     let message = findings("CREATE ROLE APP_boss SUPERUSER; GRANT APP_boss TO APP").await?;
-    assert_only(&message, "APP_boss, a role that APP can become, is a superuser", "REVOKE APP_boss FROM APP;");
+    assert_only(
+        &message,
+        "APP_boss, a role that APP can become, is a superuser",
+        "REVOKE APP_boss FROM APP;",
+    );
     Ok(())
 }
 
@@ -111,7 +145,10 @@ async fn tables_it_owns() -> Outcome {
         "APP owns the table public.notes and can drop its policies",
         "ALTER TABLE public.notes OWNER TO a role that APP cannot become;",
     );
-    let message = findings("CREATE ROLE APP_ddl; GRANT APP_ddl TO APP; ALTER TABLE app.invoices OWNER TO APP_ddl").await?;
+    let message = findings(
+        "CREATE ROLE APP_ddl; GRANT APP_ddl TO APP; ALTER TABLE app.invoices OWNER TO APP_ddl",
+    )
+    .await?;
     assert_only(
         &message,
         "APP_ddl, a role that APP can become, owns the table app.invoices and can drop its policies",
@@ -167,7 +204,12 @@ async fn privileges_on_the_database_and_the_installation() -> Outcome {
 #[tokio::test]
 async fn the_owner_of_the_database_is_told_of_all_at_once() -> Outcome {
     let message = findings("GRANT MASTER TO APP").await?;
-    for part in ["owns this database", "owns the table app.invoices", "owns the schema tenantry", "holds TEMPORARY"] {
+    for part in [
+        "owns this database",
+        "owns the table app.invoices",
+        "owns the schema tenantry",
+        "holds TEMPORARY",
+    ] {
         assert!(message.contains(part), "{part} is missing in {message}");
     }
     Ok(())
@@ -177,11 +219,18 @@ async fn the_owner_of_the_database_is_told_of_all_at_once() -> Outcome {
 async fn a_login_that_only_plays_the_role() -> Outcome {
     let database = prepared().await?;
     let (owner, app) = (&database.owner, &database.app);
-    run(&mut database.superuser().await?, &format!("GRANT {app} TO {owner}")).await?;
+    run(
+        &mut database.superuser().await?,
+        &format!("GRANT {app} TO {owner}"),
+    )
+    .await?;
     let mut connection = database.owner().await?;
     run(&mut connection, &format!("SET ROLE {app}")).await?;
     let message = check_role(&mut connection).await.unwrap_err().to_string();
-    assert!(message.contains(&format!("it logged in as {owner} and acts as {app}")), "{message}");
+    assert!(
+        message.contains(&format!("it logged in as {owner} and acts as {app}")),
+        "{message}"
+    );
     // What the login owns counts, because RESET ROLE leads back to it.
     assert!(message.contains("owns the table app.invoices"), "{message}");
     Ok(())
@@ -218,8 +267,14 @@ async fn the_installation_is_described() -> Outcome {
 /// What `check_installation` says after the superuser has run `sql`.
 async fn refusal_after(sql: &str, settings: &ContextSettings) -> Outcome<String> {
     let database = prepared().await?;
-    run(&mut database.superuser().await?, &sql.replace("APP", &database.app)).await?;
-    let error = check_installation(&mut database.app().await?, settings).await.unwrap_err();
+    run(
+        &mut database.superuser().await?,
+        &sql.replace("APP", &database.app),
+    )
+    .await?;
+    let error = check_installation(&mut database.app().await?, settings)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Installation);
     Ok(error.to_string())
 }
@@ -236,9 +291,15 @@ async fn what_is_missing_is_said() -> Outcome {
         "ALTER TABLE tenantry.installation DROP COLUMN oldest_layout",
     ] {
         let message = refusal_after(sql, &settings).await?;
-        assert!(message.contains("no installation of tenantry"), "{sql}: {message}");
+        assert!(
+            message.contains("no installation of tenantry"),
+            "{sql}: {message}"
+        );
     }
-    for sql in ["REVOKE ALL ON SCHEMA tenantry FROM APP", "REVOKE ALL ON tenantry.installation FROM APP"] {
+    for sql in [
+        "REVOKE ALL ON SCHEMA tenantry FROM APP",
+        "REVOKE ALL ON tenantry.installation FROM APP",
+    ] {
         let message = refusal_after(sql, &settings).await?;
         assert!(message.contains("may not read"), "{sql}: {message}");
     }
@@ -250,10 +311,26 @@ async fn what_differs_is_said() -> Outcome {
     let settings = ContextSettings::default();
     let same = "SELECT";
     for (sql, settings, part) in [
-        ("UPDATE tenantry.installation SET layout = 0", settings.clone(), "an older release"),
-        ("UPDATE tenantry.installation SET layout = 9, oldest_layout = 8", settings.clone(), "no longer takes"),
-        (same, ContextSettings::new("app.tenant", "app.user_id")?, "other names"),
-        (same, ContextSettings::new("app.tenant_id", "app.user")?, "other names"),
+        (
+            "UPDATE tenantry.installation SET layout = 0",
+            settings.clone(),
+            "an older release",
+        ),
+        (
+            "UPDATE tenantry.installation SET layout = 9, oldest_layout = 8",
+            settings.clone(),
+            "no longer takes",
+        ),
+        (
+            same,
+            ContextSettings::new("app.tenant", "app.user_id")?,
+            "other names",
+        ),
+        (
+            same,
+            ContextSettings::new("app.tenant_id", "app.user")?,
+            "other names",
+        ),
         (same, settings.clone().with("app.role")?, "does not know"),
         (
             "UPDATE tenantry.installation SET further_settings = '{app.a,app.b}'",
@@ -271,7 +348,8 @@ async fn what_differs_is_said() -> Outcome {
 #[tokio::test]
 async fn the_next_release_may_have_installed_already() -> Outcome {
     let database = prepared().await?;
-    let next = "UPDATE tenantry.installation SET layout = 2, further_settings = '{app.role,app.new}'";
+    let next =
+        "UPDATE tenantry.installation SET layout = 2, further_settings = '{app.role,app.new}'";
     run(&mut database.superuser().await?, next).await?;
     let settings = ContextSettings::default().with("app.role")?;
     check_installation(&mut database.app().await?, &settings).await?;

@@ -123,7 +123,11 @@ pub(super) async fn of(
     for (rule, object, sql) in rows {
         if let Some(rule) = AdviceRule::from_name(&rule) {
             // What a rule gives no SQL for is mended by the table's own script.
-            advice.push(Advice { rule, object, sql: sql.unwrap_or_else(|| script.to_owned()) });
+            advice.push(Advice {
+                rule,
+                object,
+                sql: sql.unwrap_or_else(|| script.to_owned()),
+            });
         }
     }
     if is_text && takes_empty_text(connection, target, tenant_column, number).await? {

@@ -27,7 +27,10 @@ pub(super) fn checks(
     tenant: Option<&str>,
     layouts: std::ops::RangeInclusive<i32>,
 ) -> String {
-    let layouts = layouts.map(|layout| format!("'{layout}'")).collect::<Vec<_>>().join(", ");
+    let layouts = layouts
+        .map(|layout| format!("'{layout}'"))
+        .collect::<Vec<_>>()
+        .join(", ");
     let most = 3 + settings.further().len();
     let mut out = format!(
         "  ALTER DOMAIN tenantry.scope SET NOT NULL;
@@ -83,11 +86,19 @@ mod tests {
 
     #[test]
     fn each_further_setting_has_a_place_of_its_own() -> Result<(), crate::Error> {
-        let settings = ContextSettings::default().with("app.role")?.with("app.request")?;
+        let settings = ContextSettings::default()
+            .with("app.role")?
+            .with("app.request")?;
         let checks = checks(&settings, None, 1..=1);
         assert!(checks.contains("BETWEEN 3 AND 5"), "{checks}");
-        assert!(checks.contains("set_config('app.role', coalesce(VALUE[4], ''), true)"), "{checks}");
-        assert!(checks.contains("set_config('app.request', coalesce(VALUE[5], ''), true)"), "{checks}");
+        assert!(
+            checks.contains("set_config('app.role', coalesce(VALUE[4], ''), true)"),
+            "{checks}"
+        );
+        assert!(
+            checks.contains("set_config('app.request', coalesce(VALUE[5], ''), true)"),
+            "{checks}"
+        );
         Ok(())
     }
 }

@@ -62,7 +62,10 @@ impl Installation {
         Self {
             application_role: application_role.into(),
             settings: ContextSettings::default(),
-            column: TenantColumn { name: Cow::Borrowed("tenant_id"), kind: TenantType::Uuid },
+            column: TenantColumn {
+                name: Cow::Borrowed("tenant_id"),
+                kind: TenantType::Uuid,
+            },
             tenant: None,
         }
     }
@@ -78,7 +81,10 @@ impl Installation {
 
     /// The tenant column of the tables: `tenant_id` of type `uuid`, unless said otherwise.
     pub fn tenant_column(mut self, name: impl Into<String>, kind: TenantType) -> Self {
-        self.column = TenantColumn { name: Cow::Owned(name.into()), kind };
+        self.column = TenantColumn {
+            name: Cow::Owned(name.into()),
+            kind,
+        };
         self
     }
 
@@ -143,7 +149,11 @@ impl Installation {
             ));
         }
         self.column.check()?;
-        if self.tenant.as_deref().is_some_and(|t| t.is_empty() || t.contains('\0')) {
+        if self
+            .tenant
+            .as_deref()
+            .is_some_and(|t| t.is_empty() || t.contains('\0'))
+        {
             return Err(Error::new(
                 ErrorKind::InvalidOption,
                 "the tenant of a database is not empty and has no NUL",
@@ -154,7 +164,11 @@ impl Installation {
 
     fn script(&self, oldest_layout: i32, layout: i32) -> Result<String, Error> {
         self.check()?;
-        let further = self.settings.further().iter().map(|name| quote::literal(name));
+        let further = self
+            .settings
+            .further()
+            .iter()
+            .map(|name| quote::literal(name));
         let declarations = format!(
             "  app_role constant text := {role};
   tenant_setting constant text := {tenant_setting};
@@ -167,12 +181,19 @@ impl Installation {
             tenant_setting = quote::literal(self.settings.tenant()),
             user_setting = quote::literal(self.settings.user()),
             further = further.collect::<Vec<_>>().join(", "),
-            tenant = self.tenant.as_deref().map_or_else(|| "NULL".to_owned(), quote::literal),
+            tenant = self
+                .tenant
+                .as_deref()
+                .map_or_else(|| "NULL".to_owned(), quote::literal),
         );
         let body = [
             self.tables(),
             self.comparison(layout),
-            domain::checks(&self.settings, self.tenant.as_deref(), oldest_layout..=layout),
+            domain::checks(
+                &self.settings,
+                self.tenant.as_deref(),
+                oldest_layout..=layout,
+            ),
             Self::record(oldest_layout, layout),
             Self::privileges(),
         ];

@@ -89,14 +89,19 @@ impl Refusal {
             Self::NotInstalled => {
                 "the schema tenantry is missing: run Installation::install on the database first"
             }
-            Self::NotATable => "only a table can hold the rows of tenants, not a view or another relation",
+            Self::NotATable => {
+                "only a table can hold the rows of tenants, not a view or another relation"
+            }
         }
     }
 
     /// The plpgsql statement that raises it.
     pub(super) fn raise(self) -> String {
         let message = crate::quote::literal(self.message());
-        format!("RAISE EXCEPTION USING ERRCODE = '{}', MESSAGE = {message};", self.code())
+        format!(
+            "RAISE EXCEPTION USING ERRCODE = '{}', MESSAGE = {message};",
+            self.code()
+        )
     }
 
     fn of(code: &str) -> Option<Self> {
@@ -129,7 +134,10 @@ END
 
 /// Runs a script.
 pub(super) async fn run(connection: &mut PgConnection, script: String) -> Result<(), Error> {
-    sqlx::raw_sql(AssertSqlSafe(script)).execute(connection).await.map_err(explain)?;
+    sqlx::raw_sql(AssertSqlSafe(script))
+        .execute(connection)
+        .await
+        .map_err(explain)?;
     Ok(())
 }
 
@@ -140,9 +148,7 @@ fn explain(error: sqlx::Error) -> Error {
         _ => None,
     };
     match refusal {
-        Some(refusal) => {
-            Error::new(ErrorKind::Installation, refusal.message()).with_source(error)
-        }
+        Some(refusal) => Error::new(ErrorKind::Installation, refusal.message()).with_source(error),
         None => error.into(),
     }
 }

@@ -28,6 +28,8 @@ use crate::quote::{self, TableName};
 /// - an index begins with the tenant column. Where there is one already, the primary key for
 ///   example, none is made.
 ///
+/// `USAGE` on the schema of the table is yours to grant.
+///
 /// Policies compare with a sub-select, so that the server reads the context once a statement and
 /// not once a row.
 ///
@@ -68,9 +70,14 @@ impl TenantTable {
         let declarations = format!(
             "{}{}  column_type oid;\n",
             declarations(&self.installation, &target),
-            self.installation.column.declarations(&self.installation.settings),
+            self.installation
+                .column
+                .declarations(&self.installation.settings),
         );
-        Ok(script::script(&declarations, &[check_target(), column(), members(), grants()].concat()))
+        Ok(script::script(
+            &declarations,
+            &[check_target(), column(), members(), grants()].concat(),
+        ))
     }
 
     /// Runs the script as the role of `connection`, which must own the table.

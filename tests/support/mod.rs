@@ -34,7 +34,11 @@ pub(crate) struct TestDatabase {
 impl TestDatabase {
     pub(crate) async fn start() -> Outcome<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let mark = format!("{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let mark = format!(
+            "{}_{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
         let server = PostgresServer::start().await?;
         let options = server.connect_options();
         let name = format!("test_{mark}");
@@ -48,7 +52,13 @@ impl TestDatabase {
             run(&mut admin, &statement).await?;
         }
         admin.close().await?;
-        Ok(Self { _server: server, options: options.database(&name), name, owner, app })
+        Ok(Self {
+            _server: server,
+            options: options.database(&name),
+            name,
+            owner,
+            app,
+        })
     }
 
     /// The role of the server's superuser.
@@ -71,7 +81,9 @@ impl TestDatabase {
 
 /// Runs statements over the simple protocol.
 pub(crate) async fn run(connection: &mut PgConnection, sql: &str) -> Outcome {
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await?;
+    sqlx::raw_sql(AssertSqlSafe(sql))
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
@@ -87,13 +99,21 @@ pub(crate) async fn refused(connection: &mut PgConnection, sql: &str) -> String 
 /// The first column of the first row of the last statement that has one.
 pub(crate) async fn text(connection: &mut PgConnection, sql: &str) -> Outcome<String> {
     use sqlx::Row as _;
-    let rows: Vec<PgRow> = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(connection).await?;
+    let rows: Vec<PgRow> = sqlx::raw_sql(AssertSqlSafe(sql))
+        .fetch_all(connection)
+        .await?;
     let row = rows.last().ok_or("no row")?;
-    Ok(row.try_get_unchecked::<Option<String>, _>(0)?.unwrap_or_else(|| "NULL".to_owned()))
+    Ok(row
+        .try_get_unchecked::<Option<String>, _>(0)?
+        .unwrap_or_else(|| "NULL".to_owned()))
 }
 
 /// What `sql` answers in a transaction with the context of `tenant`, which is then rolled back.
-pub(crate) async fn text_as(connection: &mut PgConnection, tenant: &str, sql: &str) -> Outcome<String> {
+pub(crate) async fn text_as(
+    connection: &mut PgConnection,
+    tenant: &str,
+    sql: &str,
+) -> Outcome<String> {
     let script = format!("BEGIN; SET LOCAL app.tenant_id = '{tenant}'; {sql}");
     let answer = text(connection, &script).await;
     run(connection, "ROLLBACK").await?;
