@@ -384,6 +384,16 @@ async fn what_does_not_fit_is_refused_whole() -> Outcome {
         assert_eq!(error.kind(), ErrorKind::Installation);
         assert!(error.to_string().contains(part), "{error}");
     }
+    // char(n) takes 'a' and 'a ' for the same tenant, so it is no text column.
+    let text_tenants = installation
+        .clone()
+        .tenant_column("tenant_id", TenantType::Text);
+    let error = text_tenants
+        .table("app.notes")
+        .apply(&mut owner)
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("another type"), "{error}");
     let error = installation
         .table("app.missing")
         .apply(&mut owner)
