@@ -549,3 +549,36 @@ async fn advice_on_text_tenants() -> Outcome {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn advice_on_a_collation_that_merges_tenants() -> Outcome {
+    let (database, installation, mut owner) = with_table("").await?;
+    let collation = "CREATE COLLATION app.any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false)";
+    if refused(&mut owner, collation).await == "0A000" {
+        return Ok(()); // a server built without ICU has no such collations
+    }
+    run(
+        &mut owner,
+        "CREATE TABLE app.notes (tenant_id text COLLATE app.any_case CHECK (tenant_id <> ''), amount int)",
+    )
+    .await?;
+    let table = installation
+        .tenant_column("tenant_id", TenantType::Text)
+        .table("app.notes");
+    let error = table.apply(&mut owner).await.unwrap_err();
+    assert!(error.to_string().contains("collation"), "{error}");
+    let advice = table.advice(&mut owner).await?;
+    let collation = advice
+        .iter()
+        .find(|a| a.rule() == AdviceRule::NondeterministicCollation);
+    run(&mut owner, collation.ok_or("not found")?.sql()).await?;
+    table.apply(&mut owner).await?;
+    assert_eq!(table.advice(&mut owner).await?, []);
+
+    let mut app = database.app().await?;
+    let insert = "INSERT INTO app.notes VALUES ('acme', 1); COMMIT; SELECT 1";
+    text_as(&mut app, "acme", insert).await?;
+    let count = "SELECT count(*) FROM app.notes";
+    assert_eq!(text_as(&mut app, "ACME", count).await?, "0");
+    Ok(())
+}
