@@ -128,7 +128,11 @@ impl Error {
     }
 
     fn database_error(&self) -> Option<&(dyn sqlx::error::DatabaseError + 'static)> {
-        let mut source = self.0.source.as_deref().map(|e| e as &(dyn StdError + 'static));
+        let mut source = self
+            .0
+            .source
+            .as_deref()
+            .map(|e| e as &(dyn StdError + 'static));
         while let Some(error) = source {
             if let Some(sqlx::Error::Database(database)) = error.downcast_ref::<sqlx::Error>() {
                 return Some(database.as_ref());
@@ -149,7 +153,8 @@ impl fmt::Display for Error {
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Error");
-        out.field("kind", &self.0.kind).field("message", &self.0.message);
+        out.field("kind", &self.0.kind)
+            .field("message", &self.0.message);
         if let Some(code) = self.code() {
             out.field("code", &code);
         }
@@ -162,7 +167,10 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_deref().map(|e| e as &(dyn StdError + 'static))
+        self.0
+            .source
+            .as_deref()
+            .map(|e| e as &(dyn StdError + 'static))
     }
 }
 
@@ -175,51 +183,62 @@ impl From<Error> for sqlx::Error {
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::Configuration(inner) => match inner.downcast::<Self>() {
+        if let sqlx::Error::Configuration(inner) = error {
+            return match inner.downcast::<Self>() {
                 Ok(ours) => *ours,
                 Err(inner) => Self::new(ErrorKind::Other, "sqlx refused its configuration")
                     .with_source(sqlx::Error::Configuration(inner)),
-            },
-            sqlx::Error::Database(database) => Self::from_database(database),
-            sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) => Self::new(
-                ErrorKind::ConnectionLost,
-                "the connection to the database broke",
-            )
-            .with_source(error),
-            sqlx::Error::RowNotFound => {
-                Self::new(ErrorKind::Other, "no row was found where one was expected")
-                    .with_source(error)
-            }
-            error => Self::new(ErrorKind::Other, "sqlx could not carry out the statement")
-                .with_source(error),
+            };
         }
+        let (kind, message) = classify(&error);
+        Self::new(kind, message).with_source(error)
     }
 }
 
-impl Error {
-    fn from_database(database: Box<dyn sqlx::error::DatabaseError>) -> Self {
-        let (kind, message) = match (database.code().as_deref(), database.constraint()) {
-            (Some("23514"), Some("tenantry_1_layout")) => (
-                ErrorKind::Installation,
-                "the database does not know this release's scope argument: \
-                 run tenantry::sql::Installation::install on it with this release",
-            ),
-            (Some("23514"), Some("tenantry_2_tenant")) => (
-                ErrorKind::Misrouted,
-                "the database belongs to another tenant and refused the statement",
-            ),
-            // Class 57P: the server ends the session (shutdown, pg_terminate_backend).
-            (Some(code), _) if code.starts_with("57P") => (
-                ErrorKind::ConnectionLost,
-                "the server ended the connection",
-            ),
-            (Some("25P02"), _) => (
-                ErrorKind::TransactionAborted,
-                "an earlier statement failed: the transaction can only be rolled back",
-            ),
-            _ => (ErrorKind::Database, "the database refused the statement"),
-        };
-        Self::new(kind, message).with_source(sqlx::Error::Database(database))
+/// Whether nothing more can be said over the connection that this error came from.
+pub(crate) fn is_connection_lost(error: &sqlx::Error) -> bool {
+    classify(error).0 == ErrorKind::ConnectionLost
+}
+
+fn classify(error: &sqlx::Error) -> (ErrorKind, &'static str) {
+    match error {
+        sqlx::Error::Database(database) => classify_database(database.as_ref()),
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) => (
+            ErrorKind::ConnectionLost,
+            "the connection to the database broke",
+        ),
+        sqlx::Error::RowNotFound => (ErrorKind::Other, "no row was found where one was expected"),
+        _ => (
+            ErrorKind::Other,
+            "sqlx could not carry out the statement, or not read its answer",
+        ),
+    }
+}
+
+fn classify_database(error: &dyn sqlx::error::DatabaseError) -> (ErrorKind, &'static str) {
+    match (error.code().as_deref(), error.constraint()) {
+        (Some("23514"), Some("tenantry_1_layout")) => (
+            ErrorKind::Installation,
+            "the database does not know this release's scope argument: \
+             run tenantry::sql::Installation::install on it with this release",
+        ),
+        (Some("23514"), Some("tenantry_2_tenant")) => (
+            ErrorKind::Misrouted,
+            "the database belongs to another tenant and refused the statement",
+        ),
+        // Class 57P: the server ends the session (shutdown, pg_terminate_backend, ..).
+        (Some(code), _) if code.starts_with("57P") => {
+            (ErrorKind::ConnectionLost, "the server ended the connection")
+        }
+        // The server ends a transaction, and with it the session, that idled for too long.
+        (Some("25P03" | "25P04"), _) => (
+            ErrorKind::ConnectionLost,
+            "the server ended the connection: the transaction was idle, or open, for too long",
+        ),
+        (Some("25P02"), _) => (
+            ErrorKind::TransactionAborted,
+            "an earlier statement failed: the transaction can only be rolled back",
+        ),
+        _ => (ErrorKind::Database, "the database refused the statement"),
     }
 }

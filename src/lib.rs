@@ -1,14 +1,39 @@
 //! tenantry
 
+mod argument;
+mod assertion;
+mod context;
+mod directory;
 mod error;
+mod lease;
 mod preflight;
 mod quote;
+mod reader;
+mod registry;
+mod scope;
 mod settings;
+mod slots;
 pub mod sql;
+mod statement;
+mod tenant;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod tx;
 
+pub use context::TenantContext;
+pub use directory::StaticDirectory;
 pub use error::{Error, ErrorKind};
+pub use lease::PoolOptions;
+pub use reader::Reader;
+pub use registry::{TenantRegistry, TenantRegistryBuilder};
+pub use scope::TenantScope;
 pub use settings::ContextSettings;
+pub use tenant::TenantId;
+pub use tx::{
+    CommitError, IsolationLevel, RetryPolicy, TenantCopyIn, TenantReadTx, TenantSavepoint,
+    TenantTx, TxOptions,
+};
 
 #[cfg(test)]
-#[path = "../tests/support/mod.rs"]
-mod support;
+#[path = "../tests/support/database.rs"]
+mod database;

@@ -85,6 +85,13 @@ impl ContextSettings {
     pub fn further(&self) -> &[String] {
         &self.further
     }
+
+    /// Whether a setting of this name belongs to the context.
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.tenant == name
+            || self.user == name
+            || self.further.iter().any(|further| further == name)
+    }
 }
 
 /// `app.tenant_id` and `app.user_id`.

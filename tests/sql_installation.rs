@@ -6,7 +6,7 @@ use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo};
 use sqlx::{Encode, PgConnection, Postgres, Type};
-use support::{A, Outcome, TestDatabase, refused, run, text};
+use support::database::{A, Outcome, TestDatabase, refused, run, text};
 use tenantry::sql::Installation;
 use tenantry::{ContextSettings, ErrorKind};
 

@@ -3,7 +3,7 @@
 mod support;
 
 use sqlx::PgConnection;
-use support::{A, B, Outcome, TestDatabase, refused, run, text, text_as};
+use support::database::{A, B, Outcome, TestDatabase, refused, run, text, text_as};
 use tenantry::ErrorKind;
 use tenantry::sql::{AdviceRule, Installation, TenantType};
 

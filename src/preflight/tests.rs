@@ -1,6 +1,6 @@
 use super::*;
+use crate::database::{Outcome, TestDatabase, run};
 use crate::sql::Installation;
-use crate::support::{Outcome, TestDatabase, run};
 
 /// What `check_role` says of the application role after the superuser has run `sql`, in which APP,
 /// MASTER (the owner) and DB stand for the names of this test.
@@ -93,7 +93,7 @@ async fn a_role_that_grants_itself_roles() -> Outcome {
     let message = findings("ALTER ROLE APP CREATEROLE").await?;
     let mut connection = TestDatabase::start().await?.app().await?;
     let sql = "SELECT current_setting('server_version_num')::int < 160000";
-    if crate::support::text(&mut connection, sql).await? == "t" {
+    if crate::database::text(&mut connection, sql).await? == "t" {
         assert_only(
             &message,
             "APP has CREATEROLE and can grant itself any role that is no superuser",
@@ -257,7 +257,7 @@ async fn the_installation_is_described() -> Outcome {
     let database = prepared().await?;
     let mut app = database.app().await?;
     let installed = check_installation(&mut app, &ContextSettings::default()).await?;
-    let oid = crate::support::text(&mut app, "SELECT 'tenantry.scope'::regtype::oid").await?;
+    let oid = crate::database::text(&mut app, "SELECT 'tenantry.scope'::regtype::oid").await?;
     assert_eq!(installed.scope_oid.0.to_string(), oid);
     assert_eq!(installed.tenant, None);
     assert!(installed.server_version > 140_000);

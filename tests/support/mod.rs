@@ -1,121 +1,208 @@
-//! A database for one test, with an owner and an application role of its own.
-//!
-//! Roles belong to a server and not to a database, so each test has roles with names of its own:
-//! tests may share a server.
+//! What the tests share: a server, databases on it, and a registry over them.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::missing_panics_doc,
+    clippy::missing_errors_doc
+)]
 
-// Not every test binary uses everything.
-#![allow(dead_code)]
+pub mod database;
+pub mod polls;
+pub mod proxy;
 
-pub(crate) mod server;
-
-use std::error::Error;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use sqlx::postgres::{PgConnectOptions, PgRow};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection};
+use tenantry::sql::{Installation, TenantType};
+use tenantry::testing::PostgresServer;
+use tenantry::{
+    ContextSettings, PoolOptions, StaticDirectory, TenantContext, TenantId, TenantRegistry,
+    TenantScope,
+};
+use tokio::sync::OnceCell;
 
-use server::PostgresServer;
+static SERVER: OnceCell<PostgresServer> = OnceCell::const_new();
 
-pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
-
-pub(crate) const A: &str = "aaaaaaaa-0000-4000-8000-000000000001";
-pub(crate) const B: &str = "bbbbbbbb-0000-4000-8000-000000000002";
-
-pub(crate) struct TestDatabase {
-    _server: PostgresServer,
-    options: PgConnectOptions,
-    pub(crate) name: String,
-    /// The role that owns the database; may not bypass anything.
-    pub(crate) owner: String,
-    /// The role of the service.
-    pub(crate) app: String,
-}
-
-impl TestDatabase {
-    pub(crate) async fn start() -> Outcome<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let mark = format!(
-            "{}_{}",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
-        let server = PostgresServer::start().await?;
-        let options = server.connect_options();
-        let name = format!("test_{mark}");
-        let (owner, app) = (format!("owner_{mark}"), format!("app_{mark}"));
-        let mut admin = PgConnection::connect_with(&options).await?;
-        for statement in [
-            format!("CREATE ROLE {owner} LOGIN"),
-            format!("CREATE ROLE {app} LOGIN"),
-            format!("CREATE DATABASE {name} OWNER {owner}"),
-        ] {
-            run(&mut admin, &statement).await?;
-        }
-        admin.close().await?;
-        Ok(Self {
-            _server: server,
-            options: options.database(&name),
-            name,
-            owner,
-            app,
+/// One server for each test binary; it goes when the binary does.
+pub async fn server() -> &'static PostgresServer {
+    SERVER
+        .get_or_init(|| async {
+            PostgresServer::builder()
+                .setting("max_connections", "200")
+                .start()
+                .await
+                .expect("these tests need PostgreSQL: run ./scripts/test")
         })
+        .await
+}
+
+/// A database of its own for one test, with the role `app` of the application.
+pub struct World {
+    /// As the superuser.
+    pub admin: PgConnectOptions,
+    /// As the role of the application, which nothing is granted that it does not need.
+    pub app: PgConnectOptions,
+}
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// Everything is installed, and there is one table under RLS, `notes(id, body)`, with one note of
+/// each tenant that says whose it is, and a table without, `plain(body)`.
+pub async fn world(tenants: &[&str]) -> World {
+    world_with(
+        Installation::new("app").tenant_column("tenant_id", TenantType::Text),
+        tenants,
+    )
+    .await
+}
+
+pub async fn world_with(installation: Installation, tenants: &[&str]) -> World {
+    let world = empty_world().await;
+    let mut admin = world.admin().await;
+    installation.install(&mut admin).await.expect("installed");
+    admin
+        .execute(
+            "CREATE TABLE notes (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, \
+                                 body text NOT NULL); \
+             CREATE TABLE plain (body text); GRANT ALL ON plain TO app;",
+        )
+        .await
+        .expect("tables");
+    installation
+        .table("notes")
+        .apply(&mut admin)
+        .await
+        .expect("policies");
+    for tenant in tenants {
+        let insert = format!(
+            "INSERT INTO notes (tenant_id, body) VALUES ('{tenant}', 'a note of {tenant}')"
+        );
+        admin.execute(AssertSqlSafe(insert)).await.expect("a note");
+    }
+    world
+}
+
+pub async fn empty_world() -> World {
+    let server = server().await;
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let name = format!("world_{}_{number}", std::process::id());
+    let admin = server.create_database(&name).await.expect("a database");
+    let world = World {
+        app: admin.clone().username("app"),
+        admin,
+    };
+    static ROLES: OnceLock<tokio::sync::Mutex<()>> = OnceLock::new();
+    let _one_at_a_time = ROLES.get_or_init(Default::default).lock().await;
+    world
+        .admin()
+        .await
+        .execute(
+            "DO $$ BEGIN \
+               IF to_regrole('app') IS NULL THEN CREATE ROLE app LOGIN; END IF; \
+             END $$",
+        )
+        .await
+        .expect("the role");
+    world
+}
+
+impl World {
+    pub async fn admin(&self) -> PgConnection {
+        self.admin
+            .clone()
+            .disable_statement_logging()
+            .connect()
+            .await
+            .expect("the superuser connects")
     }
 
-    /// The role of the server's superuser.
-    pub(crate) async fn superuser(&self) -> Outcome<PgConnection> {
-        Ok(PgConnection::connect_with(&self.options).await?)
+    /// A proxy with a millisecond of latency each way, so that every answer is waited for: each
+    /// await of an operation is then a poll that can be told apart.
+    pub async fn slow_wire(&self) -> proxy::Proxy {
+        proxy::Proxy::start(&self.app, std::time::Duration::from_millis(1)).await
     }
 
-    pub(crate) async fn owner(&self) -> Outcome<PgConnection> {
-        self.role(&self.owner).await
+    /// A registry with one connection, so that whoever comes next gets what the last one left.
+    pub async fn registry(&self) -> TenantRegistry {
+        self.registry_with(|options| options.max_connections(1))
+            .await
     }
 
-    pub(crate) async fn app(&self) -> Outcome<PgConnection> {
-        self.role(&self.app).await
+    pub async fn registry_with(
+        &self,
+        options: impl Fn(PoolOptions) -> PoolOptions + Send + Sync + 'static,
+    ) -> TenantRegistry {
+        self.registry_of(self.app.clone(), ContextSettings::default(), options)
+            .await
     }
 
-    pub(crate) async fn role(&self, role: &str) -> Outcome<PgConnection> {
-        Ok(PgConnection::connect_with(&self.options.clone().username(role)).await?)
+    pub async fn registry_of(
+        &self,
+        app: PgConnectOptions,
+        settings: ContextSettings,
+        options: impl Fn(PoolOptions) -> PoolOptions + Send + Sync + 'static,
+    ) -> TenantRegistry {
+        TenantRegistry::builder(StaticDirectory::new().shared_by_all(app))
+            .settings(settings)
+            .pool_options(move |_, defaults| options(defaults))
+            .build()
+            .await
+            .expect("a registry")
+    }
+
+    /// How many sessions of the application the server counts in this database.
+    pub async fn sessions(&self) -> i64 {
+        let mut admin = self.admin().await;
+        let count = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_stat_activity \
+             WHERE datname = current_database() AND usename = 'app'",
+        )
+        .fetch_one(&mut admin)
+        .await
+        .expect("a count");
+        admin.close().await.expect("closed");
+        count
     }
 }
 
-/// Runs statements over the simple protocol.
-pub(crate) async fn run(connection: &mut PgConnection, sql: &str) -> Outcome {
-    sqlx::raw_sql(AssertSqlSafe(sql))
-        .execute(connection)
-        .await?;
-    Ok(())
+pub fn tenant(id: &str) -> TenantId {
+    id.parse().expect("a tenant id")
 }
 
-/// The SQLSTATE that `sql` fails with.
-pub(crate) async fn refused(connection: &mut PgConnection, sql: &str) -> String {
-    match sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await {
-        Ok(_) => "none: it was carried out".to_owned(),
-        Err(sqlx::Error::Database(error)) => error.code().unwrap_or_default().into_owned(),
-        Err(error) => format!("none: {error}"),
-    }
+pub async fn scope(registry: &TenantRegistry, id: &str) -> TenantScope {
+    registry
+        .scope(TenantContext::new(tenant(id)).user(format!("user of {id}")))
+        .await
+        .expect("a scope")
 }
 
-/// The first column of the first row of the last statement that has one.
-pub(crate) async fn text(connection: &mut PgConnection, sql: &str) -> Outcome<String> {
-    use sqlx::Row as _;
-    let rows: Vec<PgRow> = sqlx::raw_sql(AssertSqlSafe(sql))
-        .fetch_all(connection)
-        .await?;
-    let row = rows.last().ok_or("no row")?;
-    Ok(row
-        .try_get_unchecked::<Option<String>, _>(0)?
-        .unwrap_or_else(|| "NULL".to_owned()))
+/// What the next borrower of a connection finds there.
+#[derive(Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Session {
+    pub backend: i32,
+    /// Two statements in autocommit have two transaction ids; inside a leftover transaction they
+    /// have one.
+    pub xid: i64,
+    pub tenant: Option<String>,
+    pub user: Option<String>,
 }
 
-/// What `sql` answers in a transaction with the context of `tenant`, which is then rolled back.
-pub(crate) async fn text_as(
-    connection: &mut PgConnection,
-    tenant: &str,
-    sql: &str,
-) -> Outcome<String> {
-    let script = format!("BEGIN; SET LOCAL app.tenant_id = '{tenant}'; {sql}");
-    let answer = text(connection, &script).await;
-    run(connection, "ROLLBACK").await?;
-    answer
+pub async fn session<'e>(executor: impl sqlx::PgExecutor<'e>) -> Result<Session, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT pg_backend_pid() AS backend, txid_current() AS xid, \
+                current_setting('app.tenant_id', true) AS tenant, \
+                current_setting('app.user_id', true) AS user",
+    )
+    .fetch_one(executor)
+    .await
+}
+
+/// The bodies of all notes that can be seen.
+pub async fn notes<'e>(executor: impl sqlx::PgExecutor<'e>) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar("SELECT body FROM notes ORDER BY body")
+        .fetch_all(executor)
+        .await
 }

@@ -1,0 +1,274 @@
+//! The hidden argument, and what a statement must be to get one.
+
+use sqlx::encode::{Encode, IsNull};
+use sqlx::error::BoxDynError;
+use sqlx::postgres::types::Oid;
+use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgStatement, PgTypeInfo};
+use sqlx::{Arguments as _, AssertSqlSafe, Execute, Postgres, SqlSafeStr as _, SqlStr, Type};
+
+use crate::assertion::Assertion;
+use crate::error::{Error, ErrorKind};
+use crate::lease::Traces;
+use crate::settings::ContextSettings;
+use crate::statement::{self, Kind};
+
+/// Where a statement is about to run, which decides what it may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In autocommit: the statement is the transaction.
+    Scope,
+    /// Inside a transaction of ours.
+    Transaction,
+}
+
+/// A statement that has been looked at and found fit for its place, with the caller's arguments.
+pub(crate) struct Admitted {
+    sql: SqlStr,
+    /// `None`: the simple protocol, which has no arguments.
+    arguments: Option<PgArguments>,
+    prepared: Option<PgStatement>,
+    persistent: bool,
+    kind: Kind,
+}
+
+impl Admitted {
+    /// # Errors
+    ///
+    /// [`ErrorKind::StatementRefused`], before anything is sent.
+    pub(crate) fn new<'q, E>(
+        mut query: E,
+        place: Place,
+        names: &ContextSettings,
+    ) -> Result<Self, Error>
+    where
+        E: Execute<'q, Postgres>,
+    {
+        let prepared = query.statement().cloned();
+        let arguments = query.take_arguments().map_err(|error| {
+            Error::new(
+                ErrorKind::Other,
+                "an argument of the statement could not be encoded",
+            )
+            .with_source(error)
+        })?;
+        let persistent = query.persistent();
+        let sql = query.sql();
+
+        let seen = statement::inspect(sql.as_str(), |name| names.contains(name));
+        refuse_everywhere(seen.kind)?;
+        if place == Place::Scope {
+            refuse_in_autocommit(seen.kind, arguments.is_some())?;
+        }
+        let bound = arguments.as_ref().map_or(0, |arguments| arguments.len());
+        if arguments.is_some() && seen.highest_parameter as usize > bound {
+            // The next number is the hidden argument's: the text would read the context.
+            return Err(refused(
+                "the statement mentions a parameter that has no value bound to it",
+            ));
+        }
+        if bound >= usize::from(u16::MAX) {
+            return Err(refused(
+                "a statement takes at most 65,534 arguments beside its scope",
+            ));
+        }
+        // A utility statement without arguments gains nothing from the extended protocol, and
+        // loses: the conversion of any argument takes the snapshot of a REPEATABLE READ
+        // transaction, which must not happen before LOCK TABLE has got its lock.
+        let arguments = arguments.filter(|_| bound > 0 || seen.kind <= Kind::Write);
+        Ok(Self {
+            sql,
+            arguments,
+            prepared,
+            persistent,
+            kind: seen.kind,
+        })
+    }
+
+    /// For those who promised that they only read.
+    pub(crate) fn only_reads(self) -> Result<Self, Error> {
+        if self.kind > Kind::Read {
+            return Err(refused(
+                "a Reader only reads: take a TenantTx, or a TenantScope, for what writes or locks",
+            ));
+        }
+        Ok(self)
+    }
+
+    /// Whether the statement is sent as text, with the context in front of it.
+    pub(crate) fn is_simple(&self) -> bool {
+        self.arguments.is_none()
+    }
+
+    /// What the statement may leave on the session.
+    pub(crate) fn traces(&self) -> Traces {
+        match self.kind {
+            kind if kind <= Kind::Write => Traces::None,
+            Kind::Session => Traces::Scrubbable,
+            _ => Traces::Lasting,
+        }
+    }
+
+    /// The statement as it goes to the server: with the hidden argument behind the caller's own,
+    /// or, in the simple protocol, behind the statements that set the context.
+    pub(crate) fn scoped(self, assertion: &Assertion, scope: Oid) -> Result<Scoped, Error> {
+        let Some(mut arguments) = self.arguments else {
+            let text = format!("{}{}", assertion.set_local(), self.sql.as_str());
+            return Ok(Scoped {
+                sql: AssertSqlSafe(text).into_sql_str(),
+                arguments: None,
+                prepared: None,
+                persistent: false,
+            });
+        };
+        arguments
+            .add(ScopeArgument {
+                bytes: assertion.argument(),
+                oid: scope,
+            })
+            .map_err(|error| {
+                Error::new(ErrorKind::Other, "the scope argument could not be encoded")
+                    .with_source(error)
+            })?;
+        Ok(Scoped {
+            sql: self.sql,
+            arguments: Some(arguments),
+            prepared: self.prepared,
+            persistent: self.persistent,
+        })
+    }
+}
+
+/// The parameter types for preparing `sql`, so that it shares the cached statement with its later
+/// executions: those that the caller names, the server's own inference for the others, and the
+/// scope's behind them.
+pub(crate) fn parameters(
+    sql: &str,
+    named: &[PgTypeInfo],
+    names: &ContextSettings,
+    place: Place,
+    scope: Oid,
+) -> Result<Vec<PgTypeInfo>, Error> {
+    let seen = statement::inspect(sql, |name| names.contains(name));
+    refuse_everywhere(seen.kind)?;
+    if seen.kind > Kind::Write {
+        return Err(refused(match place {
+            Place::Scope => IN_A_TRANSACTION,
+            Place::Transaction => "a statement of this kind is not prepared: execute it",
+        }));
+    }
+    let own = named.len().max(seen.highest_parameter as usize);
+    if own >= usize::from(u16::MAX) {
+        return Err(refused(
+            "a statement takes at most 65,534 arguments beside its scope",
+        ));
+    }
+    // An OID of zero leaves the type to the server (Parse, in PostgreSQL's message formats).
+    let mut types = named.to_vec();
+    types.resize(own, PgTypeInfo::with_oid(Oid(0)));
+    types.push(PgTypeInfo::with_oid(scope));
+    Ok(types)
+}
+
+const IN_A_TRANSACTION: &str = "the statement may leave traces on the session, or needs more than \
+     one transaction: run it in a transaction, see TenantScope::begin";
+
+fn refuse_everywhere(kind: Kind) -> Result<(), Error> {
+    match kind {
+        Kind::TransactionControl => Err(refused(
+            "transactions are begun and ended by methods: TenantScope::begin, TenantTx::commit, \
+             rollback and savepoint",
+        )),
+        Kind::Context => Err(refused(
+            "the settings of the tenant context are set by the scope alone: get a scope of the \
+             other context from the registry",
+        )),
+        Kind::Copy => Err(refused(
+            "COPY streams: use TenantTx::copy_in_raw or TenantTx::copy_out_raw",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn refuse_in_autocommit(kind: Kind, has_arguments: bool) -> Result<(), Error> {
+    if !has_arguments {
+        return Err(refused(
+            "raw_sql and plain strings carry no arguments, and so no scope: use sqlx::query, or \
+             run them in a transaction, see TenantScope::begin",
+        ));
+    }
+    if kind > Kind::Write {
+        return Err(refused(IN_A_TRANSACTION));
+    }
+    Ok(())
+}
+
+/// `Executor::describe` prepares a text without its scope, for the macros at build time.
+pub(crate) fn describe_is_for_macros() -> Error {
+    refused("describe serves sqlx's macros at build time: use prepare")
+}
+
+fn refused(message: &'static str) -> Error {
+    Error::new(ErrorKind::StatementRefused, message)
+}
+
+/// What is handed to sqlx.
+pub(crate) struct Scoped {
+    sql: SqlStr,
+    arguments: Option<PgArguments>,
+    prepared: Option<PgStatement>,
+    persistent: bool,
+}
+
+impl Scoped {
+    /// The same once more, for the one case in which a statement is repeated.
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            sql: self.sql.clone(),
+            arguments: self.arguments.clone(),
+            prepared: None,
+            persistent: self.persistent,
+        }
+    }
+}
+
+impl Execute<'_, Postgres> for Scoped {
+    fn sql(self) -> SqlStr {
+        self.sql
+    }
+
+    fn statement(&self) -> Option<&PgStatement> {
+        self.prepared.as_ref()
+    }
+
+    fn take_arguments(&mut self) -> Result<Option<PgArguments>, BoxDynError> {
+        Ok(self.arguments.take())
+    }
+
+    fn persistent(&self) -> bool {
+        self.persistent
+    }
+}
+
+/// A value of the domain `tenantry.scope`.
+struct ScopeArgument<'a> {
+    bytes: &'a [u8],
+    oid: Oid,
+}
+
+impl Type<Postgres> for ScopeArgument<'_> {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_name("tenantry.scope")
+    }
+}
+
+impl Encode<'_, Postgres> for ScopeArgument<'_> {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        buffer.extend_from_slice(self.bytes);
+        Ok(IsNull::No)
+    }
+
+    /// By number, so that no connection has to look the name up.
+    fn produces(&self) -> Option<PgTypeInfo> {
+        Some(PgTypeInfo::with_oid(self.oid))
+    }
+}

@@ -1,0 +1,129 @@
+//! Who acts.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind};
+use crate::settings::ContextSettings;
+use crate::tenant::TenantId;
+
+/// Who acts: the tenant, perhaps a user, and further settings that policies read.
+///
+/// Immutable and serialisable: a job carries its context in its payload. What it holds is checked
+/// when it is bound by [`TenantRegistry::scope`](crate::TenantRegistry::scope), which knows the
+/// names of the settings that the database has been prepared for.
+///
+/// * The user has 1 to 255 bytes, a setting's value at most 8,192, neither holds a NUL byte.
+/// * Everything else is passed on as it is: PostgreSQL receives it as a bound or an escaped
+///   value and never as SQL.
+///
+/// `Debug` shows the tenant and the names of the settings, never the user or a value.
+///
+/// ```
+/// use tenantry::{TenantContext, TenantId};
+///
+/// let context = TenantContext::new("acme".parse::<TenantId>()?)
+///     .user(4711)
+///     .setting("app.role", "clerk");
+/// assert_eq!(context.tenant().as_str(), "acme");
+/// assert!(!format!("{context:?}").contains("clerk"));
+/// # Ok::<(), tenantry::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TenantContext {
+    tenant: TenantId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    settings: BTreeMap<String, String>,
+}
+
+const MAX_USER: usize = 255;
+const MAX_VALUE: usize = 8_192;
+
+impl TenantContext {
+    /// A context of this tenant with no user.
+    pub fn new(tenant: impl Into<TenantId>) -> Self {
+        Self {
+            tenant: tenant.into(),
+            user: None,
+            settings: BTreeMap::new(),
+        }
+    }
+
+    /// The same with a user: a UUID, a number, a name.
+    #[must_use]
+    pub fn user(mut self, user: impl ToString) -> Self {
+        self.user = Some(user.to_string());
+        self
+    }
+
+    /// The same with a further setting, such as `app.role`. A setting that the context does not
+    /// carry is empty in the database, whatever an earlier context had there.
+    #[must_use]
+    pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.settings.insert(name.into(), value.into());
+        self
+    }
+
+    /// Whose data it is.
+    pub fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    /// The user, if there is one.
+    pub fn user_id(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// The value of a further setting, if the context carries it.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.settings.get(name).map(String::as_str)
+    }
+
+    pub(crate) fn check(&self, known: &ContextSettings) -> Result<(), Error> {
+        let refuse = |rule| Err(Error::new(ErrorKind::InvalidContext, rule));
+        if let Some(user) = &self.user {
+            if user.is_empty() || user.len() > MAX_USER {
+                return refuse("the user of a context has 1 to 255 bytes");
+            }
+            if user.contains('\0') {
+                return refuse("the user of a context holds no NUL byte");
+            }
+        }
+        for (name, value) in &self.settings {
+            if !known.further().iter().any(|further| **further == **name) {
+                return refuse(
+                    "the context carries a setting that the database is not prepared for: \
+                     name it in ContextSettings::with, for the registry and for the installation",
+                );
+            }
+            if value.len() > MAX_VALUE {
+                return refuse("a setting of a context has at most 8,192 bytes");
+            }
+            if value.contains('\0') {
+                return refuse("a setting of a context holds no NUL byte");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl From<TenantId> for TenantContext {
+    fn from(tenant: TenantId) -> Self {
+        Self::new(tenant)
+    }
+}
+
+impl fmt::Debug for TenantContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TenantContext")
+            .field("tenant", &self.tenant.as_str())
+            .field("has_user", &self.user.is_some())
+            .field("settings", &self.settings.keys().collect::<Vec<_>>())
+            .finish()
+    }
+}

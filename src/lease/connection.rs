@@ -1,0 +1,144 @@
+//! One session: how it is opened, what it is known to carry, how it is tested and cleaned.
+
+use std::time::Instant;
+
+use sqlx::postgres::types::Oid;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgTypeInfo};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Executor as _, SqlStr};
+
+use crate::error::{Error, ErrorKind};
+use crate::preflight;
+use crate::settings::ContextSettings;
+use crate::tenant::TenantId;
+
+/// A session of a server, and what is known of it.
+pub(crate) struct Connection {
+    pub(super) raw: PgConnection,
+    pub(super) opened_at: Instant,
+    pub(super) used_at: Instant,
+    pub(super) traces: Traces,
+    /// The domain `tenantry.scope` of this database.
+    scope_oid: Oid,
+    /// Whose database this is, in the server's own words; `None` where tenants share it.
+    tenant: Option<String>,
+}
+
+/// What a transaction may have left on the session that does not end with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Traces {
+    /// Nothing.
+    None,
+    /// Something that [`SCRUB`] takes away.
+    Scrubbable,
+    /// Something that nothing takes away without harm to the driver's own state.
+    Lasting,
+}
+
+/// Settings of every session of ours.
+///
+/// * `client_min_messages`: sqlx logs what the server notifies at WARN and INFO, and a RAISE
+///   WARNING holds whatever its author put into it.
+/// * `standard_conforming_strings`: the scanner of statements reads backslashes as PostgreSQL
+///   does with this setting on, which has been the default since 9.1.
+/// * `client_connection_check_interval` (PostgreSQL 14): a statement whose client has gone is
+///   stopped within this time, where the server can see that.
+const SESSION: &str = "SET client_min_messages = error; \
+    SET standard_conforming_strings = on; \
+    SELECT set_config(name, '500', false) FROM pg_settings \
+     WHERE name = 'client_connection_check_interval' AND setting = '0';";
+
+/// Everything that outlives a transaction, but for prepared statements: `DISCARD ALL` would drop
+/// those that sqlx believes to be there.
+const SCRUB: &str = "CLOSE ALL; UNLISTEN *; RESET ROLE; RESET ALL; \
+    SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; ";
+
+impl Connection {
+    /// Opens a session and learns whose it is.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it closes the socket.
+    pub(super) async fn open(
+        options: &PgConnectOptions,
+        settings: &ContextSettings,
+    ) -> Result<Self, Error> {
+        let refused = |error: sqlx::Error| {
+            Error::new(
+                ErrorKind::Connect,
+                "no connection to the database could be opened",
+            )
+            .with_source(error)
+        };
+        // sqlx would log the text of statements, at DEBUG all and at WARN the slow ones.
+        let options = options.clone().disable_statement_logging();
+        let mut raw = options.connect().await.map_err(refused)?;
+        raw.execute(SESSION).await.map_err(refused)?;
+        let installed = preflight::check_installation(&mut raw, settings).await?;
+        // Makes sqlx look the type up now and not under somebody's first statement.
+        raw.prepare_with(
+            SqlStr::from_static("SELECT $1 /* tenantry: the scope's type */"),
+            &[PgTypeInfo::with_oid(installed.scope_oid)],
+        )
+        .await
+        .map_err(refused)?;
+        let now = Instant::now();
+        Ok(Self {
+            raw,
+            opened_at: now,
+            used_at: now,
+            traces: Traces::None,
+            scope_oid: installed.scope_oid,
+            tenant: installed.tenant,
+        })
+    }
+
+    pub(crate) fn raw(&mut self) -> &mut PgConnection {
+        &mut self.raw
+    }
+
+    /// Whose database this is; `None` where tenants share it.
+    pub(crate) fn tenant(&self) -> Option<&str> {
+        self.tenant.as_deref()
+    }
+
+    pub(crate) fn scope_oid(&self) -> Oid {
+        self.scope_oid
+    }
+
+    /// What this connection carries from now on. Said before the statement is sent, so that it
+    /// is known whatever becomes of the statement.
+    pub(crate) fn note(&mut self, traces: Traces) {
+        self.traces = self.traces.max(traces);
+    }
+
+    /// The first of two fences against a map that answers with the wrong database; the second is
+    /// the database itself.
+    pub(crate) fn belongs_to(&self, tenant: &TenantId) -> Result<(), Error> {
+        match &self.tenant {
+            Some(owner) if owner != tenant.as_str() => Err(Error::new(
+                ErrorKind::Misrouted,
+                "the connection leads to the database of another tenant; nothing was sent",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads and drops what is still under way, and comes back when the server is ready.
+    pub(super) async fn settle(&mut self) -> Result<(), sqlx::Error> {
+        self.raw.ping().await
+    }
+
+    /// Outside any transaction, whatever was before. ROLLBACK where there is no transaction is a
+    /// warning to the server, and the session does not ask for warnings.
+    pub(super) async fn roll_back(&mut self) -> Result<(), sqlx::Error> {
+        self.raw.execute("ROLLBACK").await.map(drop)
+    }
+
+    pub(super) async fn scrub(&mut self) -> Result<(), sqlx::Error> {
+        self.raw.clear_cached_statements().await?;
+        let text = format!("{SCRUB}{SESSION}");
+        self.raw.execute(AssertSqlSafe(text)).await?;
+        self.traces = Traces::None;
+        Ok(())
+    }
+}

@@ -1,0 +1,387 @@
+//! The handle that statements are run on.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_core::future::BoxFuture;
+use futures_core::stream::BoxStream;
+use futures_util::StreamExt as _;
+use sqlx::postgres::{PgDatabaseError, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
+use sqlx::{Connection as _, Either, Execute, Executor, Postgres, SqlStr};
+
+use crate::argument::{self, Admitted, Place, Scoped};
+use crate::assertion::Assertion;
+use crate::context::TenantContext;
+use crate::error::{Error, is_connection_lost};
+use crate::lease::Lease;
+use crate::settings::ContextSettings;
+use crate::slots::Slots;
+use crate::tenant::TenantId;
+use crate::tx::{CommitError, Failure, TenantReadTx, TenantTx, TxOptions};
+
+/// A context bound to a registry: what a request, a job or a repository runs its statements on.
+///
+/// `&scope` is a sqlx [`Executor`]. One statement is one round trip: the context travels with it
+/// as a hidden argument, PostgreSQL sets it before it plans the statement, and it ends with the
+/// statement's own transaction. `query`, `query_as`, `query_scalar`, `QueryBuilder`, the `query!`
+/// macros, streaming and prepared statements work as they do on a pool.
+///
+/// It takes SELECT, INSERT, UPDATE, DELETE, MERGE, WITH, VALUES, TABLE, EXPLAIN and SHOW. All else
+/// may leave something on the session and is refused with an error that says where it belongs:
+/// mostly in a transaction, see [`begin`](Self::begin).
+///
+/// A scope holds no connection. It is cheap to clone, may live as long as one likes, and looks up
+/// where its tenant lives at each use.
+///
+/// # Cancel safety
+///
+/// A statement whose future or stream is dropped goes on in the server for at most
+/// [`PoolOptions::abandoned_grace`](crate::PoolOptions::abandoned_grace); then its connection is
+/// closed and the server stops it. Nobody gets the connection meanwhile. Whether a write that was
+/// dropped took place is not known, as with any autocommit statement.
+#[derive(Clone)]
+pub struct TenantScope {
+    slots: Arc<Slots>,
+    names: Arc<ContextSettings>,
+    assertion: Arc<Assertion>,
+}
+
+impl TenantScope {
+    pub(crate) fn new(
+        slots: Arc<Slots>,
+        names: Arc<ContextSettings>,
+        context: TenantContext,
+    ) -> Result<Self, Error> {
+        slots.connections(context.tenant())?;
+        let assertion = Arc::new(Assertion::new(context, &names)?);
+        Ok(Self {
+            slots,
+            names,
+            assertion,
+        })
+    }
+
+    /// Who acts.
+    pub fn context(&self) -> &TenantContext {
+        self.assertion.context()
+    }
+
+    /// Whose data it is.
+    pub fn tenant(&self) -> &TenantId {
+        self.assertion.tenant()
+    }
+
+    /// Begins a transaction with the server's defaults, in one round trip.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::TenantUnknown`], [`ErrorKind::AcquireTimeout`], [`ErrorKind::Connect`],
+    /// [`ErrorKind::Misrouted`], [`ErrorKind::Installation`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: if a transaction was begun, it is rolled back before anyone else gets its
+    /// connection.
+    pub async fn begin(&self) -> Result<TenantTx, Error> {
+        self.begin_with(&TxOptions::default()).await
+    }
+
+    /// Begins a transaction, in one round trip, options included.
+    ///
+    /// # Errors
+    ///
+    /// As [`begin`](Self::begin), and [`ErrorKind::InvalidOption`] or [`ErrorKind::Database`] for
+    /// an option that is not acceptable to us or to the server.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`begin`](Self::begin).
+    pub async fn begin_with(&self, options: &TxOptions) -> Result<TenantTx, Error> {
+        let connections = self.slots.connections(self.tenant())?;
+        TenantTx::begin(connections, &self.assertion, &self.names, options).await
+    }
+
+    /// Begins a READ ONLY transaction, in one round trip.
+    ///
+    /// # Errors
+    ///
+    /// As [`begin`](Self::begin).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`begin`](Self::begin).
+    pub async fn begin_read_only(&self) -> Result<TenantReadTx, Error> {
+        self.begin_read_only_with(TxOptions::default()).await
+    }
+
+    /// Begins a READ ONLY transaction, in one round trip, options included.
+    ///
+    /// # Errors
+    ///
+    /// As [`begin_with`](Self::begin_with).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`begin`](Self::begin).
+    pub async fn begin_read_only_with(&self, options: TxOptions) -> Result<TenantReadTx, Error> {
+        let tx = self.begin_with(&options.read_only()).await?;
+        Ok(TenantReadTx::new(tx))
+    }
+
+    /// Runs `work` in a transaction: commits if it returns `Ok`, rolls back if it returns `Err` or
+    /// panics, and begins anew where [`TxOptions::retry`] says that it is worth it.
+    ///
+    /// What decides about another attempt is what the server said in the transaction, not what
+    /// `work` made of it. An unknown outcome of the commit is never repeated. `work` may run
+    /// several times: what it does elsewhere (mails, counters) belongs behind this call.
+    ///
+    /// The closure returns a boxed future because a future that borrows the transaction could not
+    /// otherwise be sent to another thread
+    /// (<https://github.com/rust-lang/rust/issues/110338>).
+    ///
+    /// ```no_run
+    /// # use tenantry::{Error, TenantScope, TxOptions};
+    /// # async fn example(scope: TenantScope) -> Result<(), Error> {
+    /// let total: i64 = scope
+    ///     .transaction(TxOptions::default().serializable(), |tx| {
+    ///         Box::pin(async move {
+    ///             sqlx::query("UPDATE invoices SET paid = true WHERE id = $1")
+    ///                 .bind(7)
+    ///                 .execute(&mut *tx)
+    ///                 .await?;
+    ///             let total = sqlx::query_scalar("SELECT sum(amount) FROM invoices WHERE paid")
+    ///                 .fetch_one(tx)
+    ///                 .await?;
+    ///             Ok::<_, Error>(total)
+    ///         })
+    ///     })
+    ///     .await?;
+    /// # let _ = total;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What `work` returned, or what beginning or committing returned.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe but for the commit: see [`TenantTx::commit`].
+    pub async fn transaction<T, E, F>(&self, options: TxOptions, mut work: F) -> Result<T, E>
+    where
+        F: for<'t> FnMut(&'t mut TenantTx) -> BoxFuture<'t, Result<T, E>>,
+        E: From<Error>,
+    {
+        let started = Instant::now();
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let mut tx = self.begin_with(&options).await?;
+            let done = work(&mut tx).await;
+            let mut failure = tx.failure().cloned();
+            let error = match done {
+                Ok(value) => match tx.commit().await {
+                    Ok(()) => return Ok(value),
+                    Err(error) => {
+                        failure = match &error {
+                            CommitError::RolledBack(cause) => failure.or(Failure::of(cause)),
+                            _ => None,
+                        };
+                        E::from(error.into())
+                    }
+                },
+                Err(error) => {
+                    // If this fails the connection is closed, which rolls back as well.
+                    let _ = tx.rollback().await;
+                    error
+                }
+            };
+            let Some(failure) = failure else {
+                return Err(error);
+            };
+            let Some(delay) = options
+                .retry
+                .next_delay(&failure, attempts, started.elapsed())
+            else {
+                return Err(error);
+            };
+            tracing::info!(
+                tenant = %self.tenant(),
+                code = %failure.code,
+                attempts,
+                delay_ms = delay.as_millis() as u64,
+                "transaction is tried again"
+            );
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    async fn lease(&self) -> Result<Lease, Error> {
+        let mut lease = self.slots.connections(self.tenant())?.lease().await?;
+        lease.connection()?.belongs_to(self.tenant())?;
+        Ok(lease)
+    }
+
+    pub(crate) fn admit<'q, E: Execute<'q, Postgres>>(&self, query: E) -> Result<Admitted, Error> {
+        Admitted::new(query, Place::Scope, &self.names)
+    }
+
+    /// A lease that is armed for the statement, and the statement with its argument.
+    async fn scoped(&self, admitted: Admitted) -> Result<(Lease, Scoped), Error> {
+        let mut lease = self.lease().await?;
+        let scoped = admitted.scoped(&self.assertion, lease.connection()?.scope_oid())?;
+        lease.begins_statement();
+        Ok((lease, scoped))
+    }
+
+    fn finish(&self, mut lease: Lease, error: Option<&sqlx::Error>, started: Instant) {
+        lease.options().report_if_slow(started, self.tenant());
+        match error {
+            None => lease.finished(),
+            Some(error) if is_connection_lost(error) => lease.discard(),
+            // The server's ReadyForQuery is still to be read: dropping the lease sees to it.
+            Some(_) => {}
+        }
+    }
+    /// The answers to a statement that has been admitted.
+    pub(crate) fn run<'e>(
+        &'e self,
+        admitted: Result<Admitted, Error>,
+    ) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>> {
+        Box::pin(async_stream::try_stream! {
+            let (mut lease, mut scoped) = self.scoped(admitted?).await?;
+            let started = Instant::now();
+            let failure = loop {
+                let again = scoped.again();
+                let mut failure = None;
+                {
+                    let mut answers = lease.connection()?.raw().fetch_many(scoped);
+                    while let Some(answer) = answers.next().await {
+                        match answer {
+                            Ok(answer) => yield answer,
+                            Err(error) => {
+                                failure = Some(error);
+                                break;
+                            }
+                        }
+                    }
+                }
+                if !failure.as_ref().is_some_and(is_stale_plan) {
+                    break failure;
+                }
+                lease.connection()?.raw().clear_cached_statements().await?;
+                scoped = again;
+            };
+            self.finish(lease, failure.as_ref(), started);
+            if let Some(error) = failure {
+                Err(error)?;
+            }
+        })
+    }
+
+    /// As [`run`](Self::run), for at most one row.
+    pub(crate) fn run_optional<'e>(
+        &'e self,
+        admitted: Result<Admitted, Error>,
+    ) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>> {
+        Box::pin(async move {
+            let (mut lease, scoped) = self.scoped(admitted?).await?;
+            let started = Instant::now();
+            let again = scoped.again();
+            let mut answer = lease.connection()?.raw().fetch_optional(scoped).await;
+            if answer.as_ref().is_err_and(is_stale_plan) {
+                lease.connection()?.raw().clear_cached_statements().await?;
+                answer = lease.connection()?.raw().fetch_optional(again).await;
+            }
+            self.finish(lease, answer.as_ref().err(), started);
+            answer
+        })
+    }
+}
+
+impl<'c> Executor<'c> for &'c TenantScope {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let admitted = self.admit(query);
+        self.run(admitted)
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let admitted = self.admit(query);
+        self.run_optional(admitted)
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        Box::pin(async move {
+            let mut lease = self.lease().await?;
+            let types = argument::parameters(
+                sql.as_str(),
+                parameters,
+                &self.names,
+                Place::Scope,
+                lease.connection()?.scope_oid(),
+            )?;
+            let started = Instant::now();
+            lease.begins_statement();
+            let prepared = lease.connection()?.raw().prepare_with(sql, &types).await;
+            self.finish(lease, prepared.as_ref().err(), started);
+            prepared
+        })
+    }
+
+    #[doc(hidden)]
+    fn describe<'e>(
+        self,
+        _sql: SqlStr,
+    ) -> BoxFuture<'e, Result<sqlx::Describe<Postgres>, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        Box::pin(async { Err(argument::describe_is_for_macros().into()) })
+    }
+}
+
+impl fmt::Debug for TenantScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TenantScope")
+            .field("context", self.context())
+            .finish_non_exhaustive()
+    }
+}
+
+/// "cached plan must not change result type": the table behind a `SELECT *` was altered since the
+/// statement was prepared. The server says so before it runs anything, so in autocommit the
+/// statement may be prepared and sent again.
+fn is_stale_plan(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else {
+        return false;
+    };
+    error.code().as_deref() == Some("0A000")
+        && error
+            .try_downcast_ref::<PgDatabaseError>()
+            .is_some_and(|error| error.routine() == Some("RevalidateCachedQuery"))
+}

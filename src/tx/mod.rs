@@ -1,0 +1,389 @@
+//! The transaction guard.
+
+mod commit;
+mod copy;
+mod hatch;
+mod options;
+mod read;
+mod retry;
+mod savepoint;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_core::future::BoxFuture;
+use futures_core::stream::BoxStream;
+use futures_util::StreamExt as _;
+use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo};
+use sqlx::{AssertSqlSafe, Connection as _, Either, Execute, Executor, Postgres, SqlStr};
+
+use crate::argument::{self, Admitted, Place, Scoped};
+use crate::assertion::Assertion;
+use crate::context::TenantContext;
+use crate::error::{Error, ErrorKind, is_connection_lost};
+use crate::lease::{Connections, Lease};
+use crate::settings::ContextSettings;
+
+pub use commit::CommitError;
+pub use copy::TenantCopyIn;
+pub use options::{IsolationLevel, TxOptions};
+pub use read::TenantReadTx;
+pub use retry::RetryPolicy;
+pub use savepoint::TenantSavepoint;
+
+/// A transaction of one tenant.
+///
+/// It is begun by [`TenantScope::begin`](crate::TenantScope::begin) with the whole context in
+/// the message that begins it, and `&mut tx` is a sqlx [`Executor`]: each statement says the
+/// context again, so that nothing a statement did to it lasts until the next one.
+///
+/// What sqlx's transactions let through is refused with an error that says where it belongs:
+/// transaction control as text, `SET` of the context, `COPY` (see
+/// [`copy_in_raw`](Self::copy_in_raw)). Other statements that outlive a transaction (`LISTEN`,
+/// `SET`, temporary tables, held cursors, ..) are allowed, and their traces are taken off the
+/// connection before anyone else gets it.
+///
+/// Once the connection breaks, every method returns
+/// [`ErrorKind::ConnectionLost`]: a transaction never goes on in another session.
+///
+/// # Cancel safety
+///
+/// Dropping the future of a statement leaves the transaction usable; the next statement waits
+/// for the end of the abandoned one. Dropping a future of [`savepoint`](Self::savepoint), or of
+/// one that ends a savepoint, leaves a transaction that can only be rolled back.
+///
+/// # Drop
+///
+/// Rolls back, in a task of the registry's runtime; it needs no runtime in scope and does not
+/// block. The connection is free again when the server has confirmed it, and closed if that takes
+/// longer than [`PoolOptions::abandoned_grace`](crate::PoolOptions::abandoned_grace).
+#[must_use = "a transaction that is dropped is rolled back"]
+pub struct TenantTx {
+    lease: Lease,
+    assertion: Arc<Assertion>,
+    names: Arc<ContextSettings>,
+    /// Set while a message is under way that decides which transaction we are in.
+    unsettled: bool,
+    savepoints: savepoint::Stack,
+    hatch: hatch::Hatch,
+    failure: Option<Failure>,
+}
+
+/// What the server said of the first statement that failed since the transaction, or its last
+/// savepoint that was rolled back to, began.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: String,
+    pub(crate) constraint: Option<String>,
+}
+
+impl TenantTx {
+    /// One round trip. Repeated on another connection when one that was idle turns out dead.
+    pub(crate) async fn begin(
+        connections: &Connections,
+        assertion: &Arc<Assertion>,
+        names: &Arc<ContextSettings>,
+        options: &TxOptions,
+    ) -> Result<Self, Error> {
+        let message = options.begin(assertion.set_local())?;
+        loop {
+            let mut lease = connections.lease_untested().await?;
+            lease.connection()?.belongs_to(assertion.tenant())?;
+            lease.begins_transaction();
+            let sent = lease
+                .connection()?
+                .raw()
+                .execute(AssertSqlSafe(message.as_str()))
+                .await;
+            let Err(error) = sent.map_err(Error::from) else {
+                return Ok(Self {
+                    lease,
+                    assertion: Arc::clone(assertion),
+                    names: Arc::clone(names),
+                    unsettled: false,
+                    savepoints: savepoint::Stack::default(),
+                    hatch: hatch::Hatch::default(),
+                    failure: None,
+                });
+            };
+            if error.kind() != ErrorKind::ConnectionLost {
+                return Err(error);
+            }
+            lease.discard();
+            if lease.opened_now() {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Who acts.
+    pub fn context(&self) -> &TenantContext {
+        self.assertion.context()
+    }
+
+    /// Rolls back, and waits until the server has done so.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::ConnectionLost`]: the server rolls back by itself when it notices.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropped, the transaction is rolled back as by dropping the guard.
+    pub async fn rollback(mut self) -> Result<(), Error> {
+        self.send("ROLLBACK").await?;
+        self.lease.finished();
+        Ok(())
+    }
+
+    /// Takes an advisory lock that this tenant's transactions share, and holds it until the
+    /// transaction ends. Waits as long as `lock_timeout` allows.
+    ///
+    /// The key is hashed together with the tenant, to 64 bits: a collision makes somebody wait
+    /// who need not, and nothing worse.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Database`] with code 55P03 when `lock_timeout` runs out, 40P01 for a deadlock.
+    ///
+    /// # Cancel safety
+    ///
+    /// As any statement: the lock may have been taken, and goes with the transaction.
+    pub async fn advisory_lock(&mut self, key: &str) -> Result<(), Error> {
+        let name = self.lock_name(key);
+        sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+            .bind(name)
+            .execute(self)
+            .await?;
+        Ok(())
+    }
+
+    /// As [`advisory_lock`](Self::advisory_lock), without waiting: `false` if it is taken.
+    ///
+    /// # Errors
+    ///
+    /// Those of any statement.
+    ///
+    /// # Cancel safety
+    ///
+    /// As any statement: the lock may have been taken, and goes with the transaction.
+    pub async fn try_advisory_lock(&mut self, key: &str) -> Result<bool, Error> {
+        let name = self.lock_name(key);
+        Ok(
+            sqlx::query_scalar("SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0))")
+                .bind(name)
+                .fetch_one(self)
+                .await?,
+        )
+    }
+
+    /// No tenant id holds a colon, so no two pairs make the same name.
+    fn lock_name(&self, key: &str) -> String {
+        format!("{}:{key}", self.assertion.tenant())
+    }
+
+    pub(crate) fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
+    /// Sends a message of the simple protocol.
+    async fn send(&mut self, message: &str) -> Result<(), Error> {
+        let sent = self
+            .lease
+            .connection()?
+            .raw()
+            .execute(AssertSqlSafe(message))
+            .await;
+        sent.map(drop).map_err(|error| self.seen(error).into())
+    }
+
+    /// As [`send`](Self::send), for a message after which we are somewhere else: dropped half-way,
+    /// the transaction can only be rolled back.
+    async fn send_whole(&mut self, message: &str) -> Result<(), Error> {
+        self.unsettled = true;
+        let sent = self.send(message).await;
+        self.unsettled = false;
+        sent
+    }
+
+    /// Looks at an error on its way to the caller: remembers what the server said, and gives the
+    /// connection up if that was the last.
+    fn seen(&mut self, error: sqlx::Error) -> sqlx::Error {
+        if is_connection_lost(&error) {
+            self.lease.discard();
+        } else if let (None, sqlx::Error::Database(database)) = (&self.failure, &error) {
+            self.failure = Some(Failure {
+                code: database.code().unwrap_or_default().into_owned(),
+                constraint: database.constraint().map(str::to_owned),
+            });
+        }
+        error
+    }
+
+    /// Before a statement: what a dropped savepoint and the hatch have left to do is done.
+    async fn settle(&mut self) -> Result<(), Error> {
+        self.usable()?;
+        if let Some(message) = self.savepoints.unwind() {
+            self.send_whole(&message).await?;
+            self.savepoints.unwound();
+            self.failure = None;
+        }
+        if self.hatch.is_open() {
+            // What was prepared through the hatch has no scope argument, and would be taken for
+            // the same text of ours.
+            let cleared = self
+                .lease
+                .connection()?
+                .raw()
+                .clear_cached_statements()
+                .await;
+            cleared.map_err(|error| self.seen(error))?;
+            self.hatch.shut();
+        }
+        Ok(())
+    }
+
+    fn usable(&self) -> Result<(), Error> {
+        if self.unsettled {
+            return Err(Error::new(
+                ErrorKind::TransactionAborted,
+                "a savepoint was abandoned half-way: the transaction can only be rolled back",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Ready to be sent.
+    async fn scoped(&mut self, admitted: Admitted) -> Result<Scoped, Error> {
+        self.settle().await?;
+        let connection = self.lease.connection()?;
+        connection.note(admitted.traces());
+        admitted.scoped(&self.assertion, connection.scope_oid())
+    }
+
+    pub(crate) fn admit<'q, E: Execute<'q, Postgres>>(&self, query: E) -> Result<Admitted, Error> {
+        Admitted::new(query, Place::Transaction, &self.names)
+    }
+
+    /// The answers to a statement that has been admitted.
+    pub(crate) fn run<'e>(
+        &'e mut self,
+        admitted: Result<Admitted, Error>,
+    ) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>> {
+        Box::pin(async_stream::try_stream! {
+            let admitted = admitted?;
+            // The answers to the statements that set the context are not the caller's.
+            let mut ours = if admitted.is_simple() { self.assertion.statements() } else { 0 };
+            let scoped = self.scoped(admitted).await?;
+            let started = Instant::now();
+            let mut failure = None;
+            {
+                let mut answers = self.lease.connection()?.raw().fetch_many(scoped);
+                while let Some(answer) = answers.next().await {
+                    match answer {
+                        Ok(Either::Left(_)) if ours > 0 => ours -= 1,
+                        Ok(answer) => yield answer,
+                        Err(error) => {
+                            failure = Some(error);
+                            break;
+                        }
+                    }
+                }
+            }
+            self.lease.options().report_if_slow(started, self.assertion.tenant());
+            if let Some(error) = failure {
+                Err(self.seen(error))?;
+            }
+        })
+    }
+
+    /// As [`run`](Self::run), for at most one row.
+    pub(crate) fn run_optional<'e>(
+        &'e mut self,
+        admitted: Result<Admitted, Error>,
+    ) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>> {
+        Box::pin(async move {
+            // To the end and not to the first row: an error may follow the rows.
+            let mut first = None;
+            let mut answers = self.run(admitted);
+            while let Some(answer) = answers.next().await {
+                if let (Either::Right(row), None) = (answer?, &first) {
+                    first = Some(row);
+                }
+            }
+            Ok(first)
+        })
+    }
+}
+
+impl<'c> Executor<'c> for &'c mut TenantTx {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let admitted = self.admit(query);
+        self.run(admitted)
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let admitted = self.admit(query);
+        self.run_optional(admitted)
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        Box::pin(async move {
+            self.settle().await?;
+            let connection = self.lease.connection()?;
+            let types = argument::parameters(
+                sql.as_str(),
+                parameters,
+                &self.names,
+                Place::Transaction,
+                connection.scope_oid(),
+            )?;
+            let prepared = connection.raw().prepare_with(sql, &types).await;
+            prepared.map_err(|error| self.seen(error))
+        })
+    }
+
+    #[doc(hidden)]
+    fn describe<'e>(
+        self,
+        _sql: SqlStr,
+    ) -> BoxFuture<'e, Result<sqlx::Describe<Postgres>, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        Box::pin(async { Err(argument::describe_is_for_macros().into()) })
+    }
+}
+
+impl fmt::Debug for TenantTx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TenantTx")
+            .field("context", self.context())
+            .field("savepoints", &self.savepoints)
+            .finish_non_exhaustive()
+    }
+}
