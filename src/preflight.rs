@@ -204,7 +204,7 @@ SELECT pg_catalog.format('%I%s has CREATEROLE and can grant itself any role that
   coalesce(leave, pg_catalog.format('ALTER ROLE %I NOCREATEROLE;', rolname))
 FROM roles WHERE rolcreaterole AND pg_catalog.current_setting('server_version_num')::pg_catalog.int4 < 160000
 UNION ALL
-SELECT pg_catalog.format('%I%s owns the table %s and can drop its policies', r.rolname, r.how, t.name),
+SELECT pg_catalog.format('%I%s owns the table %s and can undo what protects it', r.rolname, r.how, t.name),
   coalesce(leave, pg_catalog.format('ALTER TABLE %s OWNER TO a role that %I cannot become;', t.name, r.rolname))
 FROM roles AS r JOIN things AS t ON t.relowner = r.oid
 UNION ALL
@@ -237,7 +237,10 @@ UNION ALL
 SELECT pg_catalog.format('%s holds %s on %s', g.name, pg_catalog.string_agg(DISTINCT a.privilege_type, ', '), t.name),
   pg_catalog.format('REVOKE %s ON %s FROM %s;',
     pg_catalog.string_agg(DISTINCT a.privilege_type, ', '), t.name, g.name)
-FROM things AS t CROSS JOIN pg_catalog.aclexplode(t.relacl) AS a JOIN grantees AS g ON g.oid = a.grantee
+FROM things AS t CROSS JOIN LATERAL (
+    SELECT t.relacl AS acl UNION ALL
+    SELECT c.attacl FROM pg_catalog.pg_attribute AS c WHERE c.attrelid = t.oid AND c.attacl IS NOT NULL) AS l
+  CROSS JOIN pg_catalog.aclexplode(l.acl) AS a JOIN grantees AS g ON g.oid = a.grantee
 WHERE t.nspname = 'tenantry' AND a.privilege_type <> 'SELECT' AND a.grantee <> t.relowner
 GROUP BY g.name, t.name
 UNION ALL

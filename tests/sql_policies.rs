@@ -119,14 +119,20 @@ async fn uuid_bigint_and_text() -> Outcome {
 
 #[tokio::test]
 async fn weird_names() -> Outcome {
-    let table = r#""My ""App""."Weird.Name's \ $tenantry$""#;
+    let table = r#""My ""App"."Weird.Name's \ $tenantry$""#;
     let (database, installation, mut owner) = with_table(&format!(
         r#"CREATE SCHEMA "My ""App"; CREATE TABLE {table} (id bigserial, amount int)"#
     ))
     .await?;
     let installation = installation.tenant_column(r#"Tenant "Id'\%s"#, TenantType::Uuid);
-    installation.table(table).apply(&mut owner).await?;
-    installation.table(table).apply(&mut owner).await?;
+    run(
+        &mut owner,
+        &format!(r#"GRANT USAGE ON SCHEMA "My ""App" TO {}"#, database.app),
+    )
+    .await?;
+    for _ in 0..2 {
+        installation.table(table).apply(&mut owner).await?;
+    }
     assert_isolated(
         &mut database.app().await?,
         table,
@@ -378,6 +384,16 @@ async fn what_does_not_fit_is_refused_whole() -> Outcome {
         assert_eq!(error.kind(), ErrorKind::Installation);
         assert!(error.to_string().contains(part), "{error}");
     }
+    // char(n) takes 'a' and 'a ' for the same tenant, so it is no text column.
+    let text_tenants = installation
+        .clone()
+        .tenant_column("tenant_id", TenantType::Text);
+    let error = text_tenants
+        .table("app.notes")
+        .apply(&mut owner)
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("another type"), "{error}");
     let error = installation
         .table("app.missing")
         .apply(&mut owner)
@@ -531,5 +547,38 @@ async fn advice_on_text_tenants() -> Outcome {
         }
         assert_eq!(table.advice(&mut owner).await?, []);
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn advice_on_a_collation_that_merges_tenants() -> Outcome {
+    let (database, installation, mut owner) = with_table("").await?;
+    let collation = "CREATE COLLATION app.any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false)";
+    if refused(&mut owner, collation).await == "0A000" {
+        return Ok(()); // a server built without ICU has no such collations
+    }
+    run(
+        &mut owner,
+        "CREATE TABLE app.notes (tenant_id text COLLATE app.any_case CHECK (tenant_id <> ''), amount int)",
+    )
+    .await?;
+    let table = installation
+        .tenant_column("tenant_id", TenantType::Text)
+        .table("app.notes");
+    let error = table.apply(&mut owner).await.unwrap_err();
+    assert!(error.to_string().contains("collation"), "{error}");
+    let advice = table.advice(&mut owner).await?;
+    let collation = advice
+        .iter()
+        .find(|a| a.rule() == AdviceRule::NondeterministicCollation);
+    run(&mut owner, collation.ok_or("not found")?.sql()).await?;
+    table.apply(&mut owner).await?;
+    assert_eq!(table.advice(&mut owner).await?, []);
+
+    let mut app = database.app().await?;
+    let insert = "INSERT INTO app.notes VALUES ('acme', 1); COMMIT; SELECT 1";
+    text_as(&mut app, "acme", insert).await?;
+    let count = "SELECT count(*) FROM app.notes";
+    assert_eq!(text_as(&mut app, "ACME", count).await?, "0");
     Ok(())
 }

@@ -130,19 +130,19 @@ async fn what_the_role_can_become() -> Outcome {
 async fn tables_it_owns() -> Outcome {
     assert_only(
         &findings("ALTER TABLE app.invoices OWNER TO APP").await?,
-        "APP owns the table app.invoices and can drop its policies",
+        "APP owns the table app.invoices and can undo what protects it",
         "ALTER TABLE app.invoices OWNER TO a role that APP cannot become;",
     );
     // Switched off, the policies are still what its isolation is meant to be.
     assert_only(
         &findings("ALTER TABLE app.invoices OWNER TO APP; ALTER TABLE app.invoices DISABLE ROW LEVEL SECURITY").await?,
-        "APP owns the table app.invoices and can drop its policies",
+        "APP owns the table app.invoices and can undo what protects it",
         "ALTER TABLE app.invoices OWNER TO a role that APP cannot become;",
     );
     // Policies of somebody else's making count as well.
     assert_only(
         &findings("CREATE TABLE notes (); ALTER TABLE notes OWNER TO APP; ALTER TABLE notes ENABLE ROW LEVEL SECURITY").await?,
-        "APP owns the table public.notes and can drop its policies",
+        "APP owns the table public.notes and can undo what protects it",
         "ALTER TABLE public.notes OWNER TO a role that APP cannot become;",
     );
     let message = findings(
@@ -151,7 +151,7 @@ async fn tables_it_owns() -> Outcome {
     .await?;
     assert_only(
         &message,
-        "APP_ddl, a role that APP can become, owns the table app.invoices and can drop its policies",
+        "APP_ddl, a role that APP can become, owns the table app.invoices and can undo what protects it",
         "REVOKE APP_ddl FROM APP;",
     );
     Ok(())
@@ -179,6 +179,11 @@ async fn privileges_on_the_database_and_the_installation() -> Outcome {
             "GRANT UPDATE, DELETE ON tenantry.installation TO PUBLIC",
             "PUBLIC holds DELETE, UPDATE on tenantry.installation",
             "REVOKE DELETE, UPDATE ON tenantry.installation FROM PUBLIC;",
+        ),
+        (
+            "GRANT UPDATE (tenant) ON tenantry.installation TO APP",
+            "APP holds UPDATE on tenantry.installation",
+            "REVOKE UPDATE ON tenantry.installation FROM APP;",
         ),
         (
             "GRANT pg_write_all_data TO APP",

@@ -9,7 +9,8 @@ use crate::{Error, ErrorKind};
 
 /// One piece of advice on a tenant table, with the SQL that follows it.
 ///
-/// `Display` is all of it in one line, for a log or a terminal of the people who own the tables.
+/// `Display` is all of it, for a terminal of the people who own the tables. A new partition is
+/// mended by the whole script of its table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advice {
     rule: AdviceRule,

@@ -19,13 +19,14 @@ pub(super) enum Refusal {
     ForeignDomain,
     TemporaryKept,
     ColumnType,
+    ColumnCollation,
     RowsWithoutTenant,
     NotInstalled,
     NotATable,
 }
 
 impl Refusal {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::RoleMissing,
         Self::NewerLayout,
         Self::SettingRenamed,
@@ -34,6 +35,7 @@ impl Refusal {
         Self::ForeignDomain,
         Self::TemporaryKept,
         Self::ColumnType,
+        Self::ColumnCollation,
         Self::RowsWithoutTenant,
         Self::NotInstalled,
         Self::NotATable,
@@ -50,6 +52,7 @@ impl Refusal {
             Self::ForeignDomain => "TN006",
             Self::TemporaryKept => "TN007",
             Self::ColumnType => "TN008",
+            Self::ColumnCollation => "TN012",
             Self::RowsWithoutTenant => "TN009",
             Self::NotInstalled => "TN010",
             Self::NotATable => "TN011",
@@ -82,6 +85,10 @@ impl Refusal {
             }
             Self::ColumnType => {
                 "the table has a tenant column of another type than the installation names"
+            }
+            Self::ColumnCollation => {
+                "the tenant column has a collation that takes different tenants for the same: give \
+                 it a deterministic one"
             }
             Self::RowsWithoutTenant => {
                 "the table has rows without a tenant: fill the tenant column first"

@@ -28,6 +28,8 @@ use crate::quote::{self, TableName};
 /// - an index begins with the tenant column. Where there is one already, the primary key for
 ///   example, none is made.
 ///
+/// `USAGE` on the schema of the table is yours to grant.
+///
 /// Policies compare with a sub-select, so that the server reads the context once a statement and
 /// not once a row.
 ///
@@ -84,7 +86,8 @@ impl TenantTable {
     ///
     /// - [`ErrorKind::InvalidOption`](crate::ErrorKind::InvalidOption) as for [`sql`](Self::sql);
     /// - [`ErrorKind::Installation`](crate::ErrorKind::Installation) if the application role does
-    ///   not exist, the tenant column has another type, or rows have no tenant yet. Nothing was
+    ///   not exist, the tenant column has another type or a
+    ///   collation in which different tenants are equal, or rows have no tenant yet. Nothing was
     ///   changed;
     /// - [`ErrorKind::Database`](crate::ErrorKind::Database) if the server refused a statement,
     ///   because there is no such table for example. Nothing was changed.
@@ -166,6 +169,10 @@ fn column() -> String {
     EXECUTE format('ALTER TABLE %s ADD COLUMN %I %s', target, tenant_column, tenant_type);
   ELSIF column_type <> ALL (tenant_types) THEN
     {column_type}
+  ELSIF EXISTS (
+    SELECT FROM pg_attribute AS a JOIN pg_collation AS l ON l.oid = a.attcollation
+    WHERE a.attrelid = target AND a.attname = tenant_column AND NOT l.collisdeterministic) THEN
+    {column_collation}
   END IF;
   BEGIN
     EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET NOT NULL', target, tenant_column);
@@ -180,6 +187,7 @@ fn column() -> String {
   END IF;
 ",
         column_type = Refusal::ColumnType.raise(),
+        column_collation = Refusal::ColumnCollation.raise(),
         rows_without_tenant = Refusal::RowsWithoutTenant.raise(),
     )
 }
