@@ -29,7 +29,10 @@ struct Naive(PgPool);
 
 impl Naive {
     async fn of(world: &World) -> Self {
-        let pool = PgPoolOptions::new().max_connections(1).connect_with(world.app.clone()).await;
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .connect_with(world.app.clone())
+            .await;
         Self(pool.expect("a pool"))
     }
 
@@ -69,15 +72,25 @@ async fn leaves_nothing(leave: &'static str, look: &'static str, found: &str) {
     let (world, registry) = generous_world().await;
 
     let naive = Naive::of(&world).await;
-    naive.transaction("a", leave).await.expect("the specimen runs");
+    naive
+        .transaction("a", leave)
+        .await
+        .expect("the specimen runs");
     let leaked = naive.answer("b", look).await.expect("the specimen runs");
-    assert_eq!(leaked, found, "the specimen no longer shows what this test is there for");
+    assert_eq!(
+        leaked, found,
+        "the specimen no longer shows what this test is there for"
+    );
     naive.0.close().await;
 
     let (a, b) = (scope(&registry, "a").await, scope(&registry, "b").await);
     transaction(&a, leave).await.expect("A's transaction");
     let before = answer(&b, look).await;
-    assert_ne!(before.ok().as_deref(), Some(found), "B finds what A left by: {leave}");
+    assert_ne!(
+        before.ok().as_deref(),
+        Some(found),
+        "B finds what A left by: {leave}"
+    );
     assert_eq!(notes(&b).await.expect("the pool serves"), ["a note of b"]);
 }
 
@@ -138,13 +151,29 @@ async fn a_session_role() {
         .await
         .expect("a role to change to");
     let naive = Naive::of(&world).await;
-    naive.transaction("a", "SET ROLE other").await.expect("the specimen runs");
-    let leaked = naive.answer("b", "SELECT current_user::text").await.expect("the specimen runs");
+    naive
+        .transaction("a", "SET ROLE other")
+        .await
+        .expect("the specimen runs");
+    let leaked = naive
+        .answer("b", "SELECT current_user::text")
+        .await
+        .expect("the specimen runs");
     assert_eq!(leaked, "other");
     let (a, b) = (scope(&registry, "a").await, scope(&registry, "b").await);
-    transaction(&a, "SET ROLE other").await.expect("A's transaction");
-    assert_eq!(answer(&b, "SELECT current_user::text").await.expect("served"), "app");
-    admin.execute("REVOKE other FROM app").await.expect("revoked");
+    transaction(&a, "SET ROLE other")
+        .await
+        .expect("A's transaction");
+    assert_eq!(
+        answer(&b, "SELECT current_user::text")
+            .await
+            .expect("served"),
+        "app"
+    );
+    admin
+        .execute("REVOKE other FROM app")
+        .await
+        .expect("revoked");
 }
 
 #[tokio::test]
@@ -210,7 +239,10 @@ async fn a_scope_refuses_what_may_leave_traces() {
     ] {
         let error = Error::from(sqlx::query(text).execute(&a).await.expect_err(text));
         assert_eq!(error.kind(), ErrorKind::StatementRefused, "{text}");
-        assert!(error.to_string().contains("TenantScope::begin"), "{text}: {error}");
+        assert!(
+            error.to_string().contains("TenantScope::begin"),
+            "{text}: {error}"
+        );
         assert!(!error.to_string().contains("mine"), "{error}");
     }
     // Refused before it was sent: the connection is as it was.
@@ -223,15 +255,24 @@ async fn a_scope_refuses_what_may_leave_traces() {
 async fn transaction_control_as_text() {
     let (world, registry) = generous_world().await;
     let naive = Naive::of(&world).await;
-    sqlx::query("BEGIN").execute(&naive.0).await.expect("the specimen runs");
-    sqlx::query("INSERT INTO plain VALUES ('lost')").execute(&naive.0).await.expect("says Ok");
+    sqlx::query("BEGIN")
+        .execute(&naive.0)
+        .await
+        .expect("the specimen runs");
+    sqlx::query("INSERT INTO plain VALUES ('lost')")
+        .execute(&naive.0)
+        .await
+        .expect("says Ok");
     naive.0.close().await;
     let mut admin = world.admin().await;
     let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM plain")
         .fetch_one(&mut admin)
         .await
         .expect("a count");
-    assert_eq!(kept, 0, "the specimen no longer loses what it was told to keep");
+    assert_eq!(
+        kept, 0,
+        "the specimen no longer loses what it was told to keep"
+    );
 
     let a = scope(&registry, "a").await;
     for text in [
@@ -255,16 +296,28 @@ async fn transaction_control_as_text() {
         let refused = |error: sqlx::Error| {
             let error = Error::from(error);
             assert_eq!(error.kind(), ErrorKind::StatementRefused, "{text}");
-            assert!(error.to_string().contains("TenantTx::commit"), "{text}: {error}");
+            assert!(
+                error.to_string().contains("TenantTx::commit"),
+                "{text}: {error}"
+            );
         };
         refused(sqlx::query(text).execute(&a).await.expect_err(text));
         refused(sqlx::query(text).fetch_optional(&a).await.expect_err(text));
-        refused((&a).prepare(sqlx::SqlStr::from_static(text)).await.expect_err(text));
+        refused(
+            (&a).prepare(sqlx::SqlStr::from_static(text))
+                .await
+                .expect_err(text),
+        );
         let mut tx = a.begin().await.expect("begun");
         refused(sqlx::query(text).execute(&mut tx).await.expect_err(text));
         refused(sqlx::raw_sql(text).execute(&mut tx).await.expect_err(text));
         refused((&mut tx).execute(text).await.expect_err(text));
-        refused((&mut tx).prepare(sqlx::SqlStr::from_static(text)).await.expect_err(text));
+        refused(
+            (&mut tx)
+                .prepare(sqlx::SqlStr::from_static(text))
+                .await
+                .expect_err(text),
+        );
         let behind = format!("SELECT 1; {text}");
         let hidden = sqlx::raw_sql(AssertSqlSafe(behind)).execute(&mut tx).await;
         refused(hidden.expect_err(text));
@@ -288,11 +341,19 @@ async fn statements_that_commit_inside_themselves() {
         .await
         .expect("a procedure");
     let a = scope(&registry, "a").await;
-    let error = sqlx::query("CALL two_transactions()").execute(&a).await.expect_err("refused");
+    let error = sqlx::query("CALL two_transactions()")
+        .execute(&a)
+        .await
+        .expect_err("refused");
     assert_eq!(Error::from(error).kind(), ErrorKind::StatementRefused);
     let mut tx = a.begin().await.expect("begun");
-    let error = sqlx::query("CALL two_transactions()").execute(&mut tx).await;
-    assert_eq!(Error::from(error.expect_err("refused")).code().as_deref(), Some("2D000"));
+    let error = sqlx::query("CALL two_transactions()")
+        .execute(&mut tx)
+        .await;
+    assert_eq!(
+        Error::from(error.expect_err("refused")).code().as_deref(),
+        Some("2D000")
+    );
     drop(tx);
     assert_eq!(notes(&a).await.expect("served"), ["a note of a"]);
 }
@@ -329,11 +390,18 @@ async fn deferred_triggers_run_as_the_tenant() {
         .await
         .expect("the specimen runs");
     naive.0.close().await;
-    assert_eq!(logged(&world).await, ["b"], "the specimen no longer runs under the last value");
+    assert_eq!(
+        logged(&world).await,
+        ["b"],
+        "the specimen no longer runs under the last value"
+    );
 
     let a = scope(&registry, "a").await;
     let mut tx = a.begin().await.expect("begun");
-    sqlx::query("INSERT INTO notes (body) VALUES ('y')").execute(&mut tx).await.expect("inserted");
+    sqlx::query("INSERT INTO notes (body) VALUES ('y')")
+        .execute(&mut tx)
+        .await
+        .expect("inserted");
     sqlx::query(SWITCH).execute(&mut tx).await.expect("run");
     tx.commit().await.expect("committed");
     assert_eq!(logged(&world).await, ["a"]);
@@ -349,20 +417,41 @@ async fn each_statement_says_the_context_again() {
     for is_local in [true, false] {
         // In a transaction, by a statement and by plain text, to a statement and to plain text.
         let mut tx = a.begin().await.expect("begun");
-        sqlx::query(SWITCH).bind(is_local).execute(&mut tx).await.expect("run");
+        sqlx::query(SWITCH)
+            .bind(is_local)
+            .execute(&mut tx)
+            .await
+            .expect("run");
         assert_eq!(notes(&mut tx).await.expect("rows"), ["a note of a"]);
-        sqlx::query(SWITCH).bind(is_local).execute(&mut tx).await.expect("run");
-        let rows = sqlx::raw_sql("SELECT body FROM notes").fetch_all(&mut tx).await.expect("rows");
+        sqlx::query(SWITCH)
+            .bind(is_local)
+            .execute(&mut tx)
+            .await
+            .expect("run");
+        let rows = sqlx::raw_sql("SELECT body FROM notes")
+            .fetch_all(&mut tx)
+            .await
+            .expect("rows");
         assert_eq!(sqlx::Row::get::<String, _>(&rows[0], 0), "a note of a");
         assert_eq!(rows.len(), 1);
-        sqlx::raw_sql(SWITCH_TEXT).execute(&mut tx).await.expect("run");
+        sqlx::raw_sql(SWITCH_TEXT)
+            .execute(&mut tx)
+            .await
+            .expect("run");
         assert_eq!(notes(&mut tx).await.expect("rows"), ["a note of a"]);
         tx.commit().await.expect("committed");
         // Across transactions and statements of others, a value of the session included.
-        sqlx::query(SWITCH).bind(is_local).execute(&b).await.expect("run");
+        sqlx::query(SWITCH)
+            .bind(is_local)
+            .execute(&b)
+            .await
+            .expect("run");
         assert_eq!(notes(&a).await.expect("rows"), ["a note of a"]);
         let mut tx = a.begin().await.expect("begun");
-        let rows = sqlx::raw_sql("SELECT body FROM notes").fetch_all(&mut tx).await.expect("rows");
+        let rows = sqlx::raw_sql("SELECT body FROM notes")
+            .fetch_all(&mut tx)
+            .await
+            .expect("rows");
         assert_eq!(sqlx::Row::get::<String, _>(&rows[0], 0), "a note of a");
     }
 }
@@ -392,7 +481,9 @@ async fn the_context_is_not_set_as_text() {
             assert!(error.to_string().contains("scope"), "{text}: {error}");
         }
     }
-    tx.commit().await.expect("nothing was sent, so nothing has failed");
+    tx.commit()
+        .await
+        .expect("nothing was sent, so nothing has failed");
 }
 
 /// The hidden argument is an ordinary `$n`: whoever forgets a bind would get it.
@@ -400,26 +491,42 @@ async fn the_context_is_not_set_as_text() {
 async fn the_argument_cannot_be_mentioned() {
     let (world, registry) = generous_world().await;
     let a = scope(&registry, "a").await;
-    for text in ["SELECT $1::text", "SELECT body FROM notes WHERE body = any($1)", "SELECT $1, $2"] {
+    for text in [
+        "SELECT $1::text",
+        "SELECT body FROM notes WHERE body = any($1)",
+        "SELECT $1, $2",
+    ] {
         let mut tx = a.begin().await.expect("begun");
         for error in [
             sqlx::query(text).fetch_all(&a).await.expect_err(text),
-            sqlx::query(text).fetch_optional(&mut tx).await.expect_err(text),
+            sqlx::query(text)
+                .fetch_optional(&mut tx)
+                .await
+                .expect_err(text),
         ] {
             let error = Error::from(error);
             assert_eq!(error.kind(), ErrorKind::StatementRefused, "{text}");
             assert!(error.to_string().contains("bound"), "{error}");
         }
     }
-    let error = sqlx::query("SELECT $2::text").bind(1).fetch_all(&a).await.expect_err("refused");
+    let error = sqlx::query("SELECT $2::text")
+        .bind(1)
+        .fetch_all(&a)
+        .await
+        .expect_err("refused");
     assert_eq!(Error::from(error).kind(), ErrorKind::StatementRefused);
     // In a string, a comment, an identifier or a dollar quote it is no mention.
     let text = "SELECT '$1' || $a$ $2 $a$ /* $3 */ AS \"$4\" -- $5";
-    let answer: String = sqlx::query_scalar(text).fetch_one(&a).await.expect("an answer");
+    let answer: String = sqlx::query_scalar(text)
+        .fetch_one(&a)
+        .await
+        .expect("an answer");
     assert_eq!(answer, "$1 $2 ");
 
     // The specimen: without the refusal the caller reads the context.
-    let mut connection = PgConnection::connect_with(&world.app).await.expect("connected");
+    let mut connection = PgConnection::connect_with(&world.app)
+        .await
+        .expect("connected");
     let shown: String = sqlx::query_scalar("SELECT $1::text")
         .bind(vec!["1", "a", "user of a"])
         .fetch_one(&mut connection)
@@ -436,16 +543,35 @@ async fn a_text_is_cached_in_one_form_only() {
     let a = scope(&registry, "a").await;
 
     // The specimen: one connection, the text plain and then with one argument more.
-    let mut connection = PgConnection::connect_with(&world.app).await.expect("connected");
-    sqlx::query(TEXT).bind("").fetch_all(&mut connection).await.expect("rows");
-    let error = sqlx::query(TEXT).bind("").bind("more").fetch_all(&mut connection).await;
-    assert_eq!(Error::from(error.expect_err("08P01")).code().as_deref(), Some("08P01"));
+    let mut connection = PgConnection::connect_with(&world.app)
+        .await
+        .expect("connected");
+    sqlx::query(TEXT)
+        .bind("")
+        .fetch_all(&mut connection)
+        .await
+        .expect("rows");
+    let error = sqlx::query(TEXT)
+        .bind("")
+        .bind("more")
+        .fetch_all(&mut connection)
+        .await;
+    assert_eq!(
+        Error::from(error.expect_err("08P01")).code().as_deref(),
+        Some("08P01")
+    );
 
     let rows = async |scope: &TenantScope| {
-        sqlx::query_scalar::<_, String>(TEXT).bind("").fetch_all(scope).await
+        sqlx::query_scalar::<_, String>(TEXT)
+            .bind("")
+            .fetch_all(scope)
+            .await
     };
     // `prepare` first, on the scope and in a transaction, with and without types; then execution.
-    let prepared = (&a).prepare(sqlx::SqlStr::from_static(TEXT)).await.expect("prepared");
+    let prepared = (&a)
+        .prepare(sqlx::SqlStr::from_static(TEXT))
+        .await
+        .expect("prepared");
     assert_eq!(rows(&a).await.expect("rows"), ["a note of a"]);
     use sqlx::Statement as _;
     let again = prepared.query().bind("").fetch_all(&a).await.expect("rows");
@@ -453,17 +579,41 @@ async fn a_text_is_cached_in_one_form_only() {
     let mut tx = a.begin().await.expect("begun");
     let text = [sqlx::postgres::PgTypeInfo::with_name("text")];
     let other = sqlx::SqlStr::from_static("SELECT body FROM notes WHERE $1 <> body");
-    let prepared = (&mut tx).prepare_with(other, &text).await.expect("prepared");
-    let found = prepared.query().bind("").fetch_all(&mut tx).await.expect("rows");
+    let prepared = (&mut tx)
+        .prepare_with(other, &text)
+        .await
+        .expect("prepared");
+    let found = prepared
+        .query()
+        .bind("")
+        .fetch_all(&mut tx)
+        .await
+        .expect("rows");
     assert_eq!(found.len(), 1);
     // The hatch: the same text plain, then scoped, in the transaction and after it.
     let plain = tx.dangerous_connection().await.expect("the connection");
-    let found = sqlx::query(TEXT).bind("").fetch_all(&mut *plain).await.expect("rows");
-    assert_eq!(found.len(), 1, "the hatch is inside the tenant's transaction");
-    let found = sqlx::query(TEXT).bind("").fetch_all(&mut tx).await.expect("rows");
+    let found = sqlx::query(TEXT)
+        .bind("")
+        .fetch_all(&mut *plain)
+        .await
+        .expect("rows");
+    assert_eq!(
+        found.len(),
+        1,
+        "the hatch is inside the tenant's transaction"
+    );
+    let found = sqlx::query(TEXT)
+        .bind("")
+        .fetch_all(&mut tx)
+        .await
+        .expect("rows");
     assert_eq!(found.len(), 1);
     let plain = tx.dangerous_connection().await.expect("the connection");
-    sqlx::query(TEXT).bind("").fetch_all(&mut *plain).await.expect("rows");
+    sqlx::query(TEXT)
+        .bind("")
+        .fetch_all(&mut *plain)
+        .await
+        .expect("rows");
     tx.commit().await.expect("committed");
     assert_eq!(rows(&a).await.expect("rows"), ["a note of a"]);
 }

@@ -262,7 +262,7 @@ async fn the_installation_is_described() -> Outcome {
     assert_eq!(installed.tenant, None);
     assert!(installed.server_version > 140_000);
 
-    let installation = Installation::new(&database.app).database_of("acme");
+    let installation = Installation::new(&database.app).database_of("acme".parse()?);
     installation.install(&mut database.owner().await?).await?;
     let installed = check_installation(&mut app, &ContextSettings::default()).await?;
     assert_eq!(installed.tenant.as_deref(), Some("acme"));

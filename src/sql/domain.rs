@@ -7,8 +7,8 @@
 
 use std::fmt::Write as _;
 
-use crate::ContextSettings;
 use crate::quote;
+use crate::{ContextSettings, TenantId};
 
 /// The layout that this release sends.
 pub(crate) const LAYOUT: i32 = 1;
@@ -24,7 +24,7 @@ pub(crate) const OLDEST_LAYOUT: i32 = 1;
 /// them, for it happens in one transaction.
 pub(super) fn checks(
     settings: &ContextSettings,
-    tenant: Option<&str>,
+    tenant: Option<&TenantId>,
     layouts: std::ops::RangeInclusive<i32>,
 ) -> String {
     let layouts = layouts
@@ -43,7 +43,7 @@ pub(super) fn checks(
 "
     );
     if let Some(tenant) = tenant {
-        let tenant = quote::literal(tenant);
+        let tenant = quote::literal(tenant.as_str());
         let _ = writeln!(
             out,
             "  ALTER DOMAIN tenantry.scope ADD CONSTRAINT tenantry_2_tenant CHECK (

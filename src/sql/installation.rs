@@ -10,7 +10,7 @@ use super::reference::ReferenceTable;
 use super::script::{self, Refusal};
 use super::table::TenantTable;
 use crate::quote;
-use crate::{ContextSettings, Error, ErrorKind};
+use crate::{ContextSettings, Error, ErrorKind, TenantId};
 
 /// What a database needs before a registry can serve tenants from it.
 ///
@@ -50,7 +50,7 @@ pub struct Installation {
     pub(super) application_role: String,
     pub(super) settings: ContextSettings,
     pub(super) column: TenantColumn,
-    tenant: Option<String>,
+    tenant: Option<TenantId>,
 }
 
 impl Installation {
@@ -92,8 +92,8 @@ impl Installation {
     /// with another one, before it reads a row.
     ///
     /// The tenant of a database can be named later, but never changed or taken back.
-    pub fn database_of(mut self, tenant: impl Into<String>) -> Self {
-        self.tenant = Some(tenant.into());
+    pub fn database_of(mut self, tenant: TenantId) -> Self {
+        self.tenant = Some(tenant);
         self
     }
 
@@ -112,7 +112,7 @@ impl Installation {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidOption`] if the application role, the tenant column or the tenant cannot
+    /// [`ErrorKind::InvalidOption`] if the application role or the tenant column cannot
     /// be written in SQL.
     pub fn sql(&self) -> Result<String, Error> {
         self.script(OLDEST_LAYOUT, LAYOUT)
@@ -149,16 +149,6 @@ impl Installation {
             ));
         }
         self.column.check()?;
-        if self
-            .tenant
-            .as_deref()
-            .is_some_and(|t| t.is_empty() || t.contains('\0'))
-        {
-            return Err(Error::new(
-                ErrorKind::InvalidOption,
-                "the tenant of a database is not empty and has no NUL",
-            ));
-        }
         Ok(())
     }
 
@@ -181,19 +171,15 @@ impl Installation {
             tenant_setting = quote::literal(self.settings.tenant()),
             user_setting = quote::literal(self.settings.user()),
             further = further.collect::<Vec<_>>().join(", "),
-            tenant = self
-                .tenant
-                .as_deref()
-                .map_or_else(|| "NULL".to_owned(), quote::literal),
+            tenant = self.tenant.as_ref().map_or_else(
+                || "NULL".to_owned(),
+                |tenant| quote::literal(tenant.as_str())
+            ),
         );
         let body = [
             self.tables(),
             self.comparison(layout),
-            domain::checks(
-                &self.settings,
-                self.tenant.as_deref(),
-                oldest_layout..=layout,
-            ),
+            domain::checks(&self.settings, self.tenant.as_ref(), oldest_layout..=layout),
             Self::record(oldest_layout, layout),
             Self::privileges(),
         ];
