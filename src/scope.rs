@@ -76,8 +76,8 @@ impl TenantScope {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TenantUnknown`], [`ErrorKind::AcquireTimeout`], [`ErrorKind::Connect`],
-    /// [`ErrorKind::Misrouted`], [`ErrorKind::Installation`].
+    /// [`ErrorKind::TenantUnknown`](crate::ErrorKind::TenantUnknown), [`ErrorKind::AcquireTimeout`](crate::ErrorKind::AcquireTimeout), [`ErrorKind::Connect`](crate::ErrorKind::Connect),
+    /// [`ErrorKind::Misrouted`](crate::ErrorKind::Misrouted), [`ErrorKind::Installation`](crate::ErrorKind::Installation).
     ///
     /// # Cancel safety
     ///
@@ -91,7 +91,7 @@ impl TenantScope {
     ///
     /// # Errors
     ///
-    /// As [`begin`](Self::begin), and [`ErrorKind::InvalidOption`] or [`ErrorKind::Database`] for
+    /// As [`begin`](Self::begin), and [`ErrorKind::InvalidOption`](crate::ErrorKind::InvalidOption) or [`ErrorKind::Database`](crate::ErrorKind::Database) for
     /// an option that is not acceptable to us or to the server.
     ///
     /// # Cancel safety
