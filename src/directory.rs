@@ -36,7 +36,7 @@ pub struct StaticDirectory {
 #[derive(Clone)]
 pub(crate) enum Placement {
     Shared,
-    Database(PgConnectOptions),
+    Database(Box<PgConnectOptions>),
 }
 
 impl StaticDirectory {
@@ -75,7 +75,8 @@ impl StaticDirectory {
     /// [`Installation::database_of`](crate::sql::Installation::database_of).
     #[must_use]
     pub fn database(mut self, tenant: TenantId, options: PgConnectOptions) -> Self {
-        self.placements.insert(tenant, Placement::Database(options));
+        self.placements
+            .insert(tenant, Placement::Database(Box::new(options)));
         self
     }
 }

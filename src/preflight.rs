@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use sqlx::PgConnection;
 use sqlx::postgres::types::Oid;
 
+use crate::error::{Error, ErrorKind};
+use crate::settings::ContextSettings;
 use crate::sql::LAYOUT;
-use crate::{ContextSettings, Error, ErrorKind};
 
 /// How many findings the message of an error names. A role that owns a thousand tables has one
 /// fault and not a thousand.

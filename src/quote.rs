@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// The longest name PostgreSQL keeps. It cuts longer ones and only leaves a notice, so two names
 /// could become one.

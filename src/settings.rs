@@ -1,6 +1,6 @@
 //! The names of the settings that carry the context.
 
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// The longest name PostgreSQL stores in a dump of settings without cutting it.
 const MAX_BYTES: usize = 63;

@@ -207,6 +207,7 @@ async fn sqlx_begin_with_fails_the_sweep() {
     let begin = "BEGIN; SET LOCAL app.tenant_id = 'a'";
     let mut leaks = 0;
     for polls in 0..MOST {
+        #[expect(clippy::disallowed_methods, reason = "the specimen")]
         let begun = cancelled_after(polls, pool.begin_with(AssertSqlSafe(begin))).await;
         let completed = begun.is_some();
         drop(begun);

@@ -564,6 +564,10 @@ fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
             started.elapsed() < Duration::from_secs(20),
             "waited in vain until {what}"
         );
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "polls processes, between looks, outside a runtime"
+        )]
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -40,12 +40,16 @@ pub(crate) enum Traces {
 ///   WARNING holds whatever its author put into it.
 /// * `standard_conforming_strings`: the scanner of statements reads backslashes as PostgreSQL
 ///   does with this setting on, which has been the default since 9.1.
-/// * `client_connection_check_interval` (PostgreSQL 14): a statement whose client has gone is
-///   stopped within this time, where the server can see that.
+/// * `client_connection_check_interval`: a statement whose client has gone is stopped within this
+///   time. A server older than 14 does not know the setting, and one on a system that cannot see
+///   a closed socket refuses it; a value that somebody has chosen stays.
 const SESSION: &str = "SET client_min_messages = error; \
     SET standard_conforming_strings = on; \
-    SELECT set_config(name, '500', false) FROM pg_settings \
-     WHERE name = 'client_connection_check_interval' AND setting = '0';";
+    DO $$ BEGIN \
+      IF current_setting('client_connection_check_interval', true) = '0' THEN \
+        PERFORM set_config('client_connection_check_interval', '500', false); \
+      END IF; \
+    EXCEPTION WHEN OTHERS THEN NULL; END $$;";
 
 /// Everything that outlives a transaction, but for prepared statements: `DISCARD ALL` would drop
 /// those that sqlx believes to be there.

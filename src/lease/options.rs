@@ -42,7 +42,9 @@ impl Default for PoolOptions {
 impl PoolOptions {
     /// At most so many connections at a time. Default 10, at least 1.
     ///
-    /// A connection that is being closed or brought in order counts until that is done.
+    /// A connection that is being opened or brought in order counts. One that is closed under an
+    /// abandoned statement no longer does, although the server takes up to half a second to
+    /// notice.
     #[must_use]
     pub fn max_connections(mut self, max: u32) -> Self {
         self.max_connections = max.max(1);

@@ -4,8 +4,8 @@ use std::fmt;
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
+use crate::error::{Error, ErrorKind};
 use crate::quote::{self, TableName};
-use crate::{Error, ErrorKind};
 
 /// One piece of advice on a tenant table, with the SQL that follows it.
 ///

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
+use crate::error::Error;
 use crate::quote;
-use crate::{ContextSettings, Error};
+use crate::settings::ContextSettings;
 
 /// The type of the tenant column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -8,7 +8,8 @@
 use std::fmt::Write as _;
 
 use crate::quote;
-use crate::{ContextSettings, TenantId};
+use crate::settings::ContextSettings;
+use crate::tenant::TenantId;
 
 /// The layout that this release sends.
 pub(crate) const LAYOUT: i32 = 1;

@@ -9,8 +9,10 @@ use super::domain::{self, LAYOUT, OLDEST_LAYOUT};
 use super::reference::ReferenceTable;
 use super::script::{self, Refusal};
 use super::table::TenantTable;
+use crate::error::{Error, ErrorKind};
 use crate::quote;
-use crate::{ContextSettings, Error, ErrorKind, TenantId};
+use crate::settings::ContextSettings;
+use crate::tenant::TenantId;
 
 /// What a database needs before a registry can serve tenants from it.
 ///

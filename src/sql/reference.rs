@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use super::installation::Installation;
 use super::script::{self, Refusal};
 use super::table::{self, MEMBERS, SEQUENCES};
-use crate::Error;
+use crate::error::Error;
 use crate::quote::TableName;
 
 /// A table without tenants, such as a list of countries; made by

@@ -2,7 +2,7 @@
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use crate::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// "tenantry" in ASCII: the advisory lock under which scripts run, so that two of them never
 /// change the same catalog row ("tuple concurrently updated").

@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use super::advice::{self, Advice};
 use super::installation::Installation;
 use super::script::{self, Refusal};
-use crate::Error;
+use crate::error::Error;
 use crate::quote::{self, TableName};
 
 /// A table under row level security; made by [`Installation::table`].

@@ -22,6 +22,10 @@ where
 /// Real time passes, also where a test has paused tokio's clock: the server does not know of it.
 pub(super) async fn pause(duration: Duration) -> Result<(), ServerError> {
     blocking(move || {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "on a thread of its own: a test may have paused the clock of tokio"
+        )]
         std::thread::sleep(duration);
         Ok(())
     })
