@@ -37,6 +37,8 @@ pub struct Carrier {
     pub operations: AtomicU64,
     pub cancelled: AtomicU64,
     pub panicked: AtomicU64,
+    /// How many committed remarks were there in the end.
+    pub found: AtomicU64,
     /// Every remark that was written, whatever became of it.
     remarks: Mutex<HashMap<i64, Fate>>,
     unexpected: Mutex<Vec<String>>,
@@ -128,6 +130,7 @@ impl Carrier {
             operations: AtomicU64::new(0),
             cancelled: AtomicU64::new(0),
             panicked: AtomicU64::new(0),
+            found: AtomicU64::new(0),
             remarks: Mutex::default(),
             unexpected: Mutex::default(),
         })

@@ -50,9 +50,15 @@ async fn remarks(scope: &TenantScope, carrier: &Carrier) -> Result<(), Error> {
     carrier.look_at(rows.iter().map(|(_, owner)| &**owner));
     let mut written = carrier.remarks();
     for (number, owner) in rows {
-        let fate = written.remove(&number);
-        if owner == carrier.code && !matches!(fate, Some(Fate::Committed | Fate::Unknown)) {
-            carrier.note(format!("remark {number} is there, and it is {fate:?}"));
+        if owner != carrier.code {
+            continue;
+        }
+        match written.remove(&number) {
+            Some(Fate::Committed) => {
+                carrier.found.fetch_add(1, Ordering::Relaxed);
+            }
+            Some(Fate::Unknown) => {}
+            fate => carrier.note(format!("remark {number} is there, and it is {fate:?}")),
         }
     }
     for (number, fate) in written {

@@ -194,9 +194,10 @@ fn print_counts(carriers: &[Carrier], options: &Options, seconds: f64) {
         sum(|carrier| &carrier.panicked),
     );
     println!(
-        "{} rows looked at, {} remarks committed and all of them found again.",
+        "{} rows looked at; {} remarks committed, {} of them found again.",
         sum(|carrier| &carrier.looked_at),
         carriers.iter().map(Carrier::committed).sum::<usize>(),
+        sum(|carrier| &carrier.found),
     );
     println!("\nround trips on the wire:");
 }

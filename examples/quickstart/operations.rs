@@ -199,10 +199,11 @@ struct Flight {
 /// A method of a repository: it reads, so it takes a reader, which a scope and both kinds of
 /// transaction can be turned into.
 async fn flights_on(mut reader: Reader<'_>, day: i32, carrier: &Carrier) -> Result<u64, Error> {
-    let flights: Vec<Flight> = sqlx::query_as("SELECT * FROM flights WHERE day = $1")
-        .bind(day)
-        .fetch_all(&mut reader)
-        .await?;
+    let flights: Vec<Flight> =
+        sqlx::query_as("SELECT carrier, flight, dest FROM flights WHERE day = $1")
+            .bind(day)
+            .fetch_all(&mut reader)
+            .await?;
     Ok(carrier.look_at(flights.iter().map(|flight| &*flight.carrier)))
 }
 

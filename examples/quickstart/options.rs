@@ -3,7 +3,7 @@
 pub const HELP: &str = "\
 usage: quickstart [options]
 
-  --operations N        how many operations are carried out (default 6000)
+  --operations N        how many operations are carried out (default 6000, or 300 without isolation)
   --seed N              the same seed draws the same operations (default 2013)
   --without-isolation   drop the policies first: must find foreign rows and exit with 1
   --help                this text
@@ -20,6 +20,7 @@ pub struct Options {
 impl Options {
     /// `None` if the help was asked for, which has been printed.
     pub fn read() -> Result<Option<Self>, String> {
+        let mut operations = None;
         let mut options = Self {
             operations: 6_000,
             seed: 2013,
@@ -34,7 +35,7 @@ impl Options {
                     .map_err(|_| format!("{argument} takes a number"))
             };
             match argument.as_str() {
-                "--operations" => options.operations = number()?,
+                "--operations" => operations = Some(number()?),
                 "--seed" => options.seed = number()?,
                 "--without-isolation" => options.without_isolation = true,
                 "--help" | "-h" => {
@@ -43,6 +44,13 @@ impl Options {
                 }
                 _ => return Err(format!("there is no option {argument}")),
             }
+        }
+        if options.without_isolation {
+            // Everybody reads everything: a few operations are slow, and enough.
+            options.operations = 300;
+        }
+        if let Some(operations) = operations {
+            options.operations = operations;
         }
         Ok(Some(options))
     }
