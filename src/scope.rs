@@ -76,8 +76,13 @@ impl TenantScope {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TenantUnknown`], [`ErrorKind::AcquireTimeout`], [`ErrorKind::Connect`],
-    /// [`ErrorKind::Misrouted`], [`ErrorKind::Installation`].
+    /// [`TenantUnknown`], [`AcquireTimeout`], [`Connect`], [`Misrouted`], [`Installation`].
+    ///
+    /// [`TenantUnknown`]: crate::ErrorKind::TenantUnknown
+    /// [`AcquireTimeout`]: crate::ErrorKind::AcquireTimeout
+    /// [`Connect`]: crate::ErrorKind::Connect
+    /// [`Misrouted`]: crate::ErrorKind::Misrouted
+    /// [`Installation`]: crate::ErrorKind::Installation
     ///
     /// # Cancel safety
     ///
@@ -91,8 +96,11 @@ impl TenantScope {
     ///
     /// # Errors
     ///
-    /// As [`begin`](Self::begin), and [`ErrorKind::InvalidOption`] or [`ErrorKind::Database`] for
-    /// an option that is not acceptable to us or to the server.
+    /// As [`begin`](Self::begin), and [`InvalidOption`] or [`Database`] for an option that is not
+    /// acceptable to us or to the server.
+    ///
+    /// [`InvalidOption`]: crate::ErrorKind::InvalidOption
+    /// [`Database`]: crate::ErrorKind::Database
     ///
     /// # Cancel safety
     ///
@@ -245,6 +253,7 @@ impl TenantScope {
             Some(_) => {}
         }
     }
+
     /// The answers to a statement that has been admitted.
     pub(crate) fn run<'e>(
         &'e self,
