@@ -72,10 +72,11 @@ async fn main() -> ExitCode {
 /// Whether everything was as it should be.
 async fn run(options: &Options) -> Result<bool, Failure> {
     let started = Instant::now();
+    println!("starting PostgreSQL and loading the flights");
     let flights = Flights::read()?;
     let databases = Databases::start(&flights).await?;
     println!(
-        "PostgreSQL {}, {} flights of {} carriers loaded in {:.1} s, seed {}",
+        "PostgreSQL {}: {} flights of {} carriers after {:.1} s, seed {}",
         databases.version(),
         flights.total(),
         flights.carriers.len(),
@@ -104,7 +105,7 @@ async fn run(options: &Options) -> Result<bool, Failure> {
     print_table(&carriers);
     print_counts(&carriers, options, seconds);
     for (name, count) in &trips {
-        println!("  {name:<34} {count:.2}");
+        println!("  {name:<36} {count:.2}");
         if *count != 1.0 {
             wrong.push(format!("{name} took {count:.2} round trips and not one"));
         }

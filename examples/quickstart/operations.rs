@@ -65,7 +65,7 @@ impl Operation {
         Self {
             carrier: random.usize(0..carriers),
             kind: kind.map_or(Kind::ReadDay, |(kind, _)| *kind),
-            polls: (random.u32(0..100) < 30).then(|| random.usize(0..14)),
+            polls: (random.u32(0..100) < 30).then(|| random.usize(1..14)),
             day: random.i32(1..=31),
             remark: number as i64 * 4,
         }

@@ -19,6 +19,10 @@ pub struct Databases {
 /// The role that the service logs in as. It owns nothing.
 const ROLE: &str = "app";
 
+const CREATE_ROLE: &str = "DO $$ BEGIN
+        IF to_regrole('app') IS NULL THEN CREATE ROLE app LOGIN; END IF;
+    END $$";
+
 const TABLES: &str = "
     CREATE TABLE flights (
         id bigint GENERATED ALWAYS AS IDENTITY,
@@ -42,13 +46,15 @@ const LOAD: &str = "COPY flights (year, month, day, dep_time, sched_dep_time, de
 impl Databases {
     pub async fn start(flights: &Flights) -> Result<Self, Failure> {
         let server = PostgresServer::start().await?;
+        // A server that exists already may be in use by others.
+        let name = format!("flights_{}", std::process::id());
         let databases = Self {
-            shared: server.create_database("flights").await?,
-            alone: server.create_database("flights_of_hawaiian").await?,
+            shared: server.create_database(&name).await?,
+            alone: server.create_database(&format!("{name}_hawaiian")).await?,
             server,
         };
         let mut admin = connect(&databases.shared).await?;
-        admin.execute("CREATE ROLE app LOGIN").await?;
+        admin.execute(CREATE_ROLE).await?;
         admin.close().await?;
 
         let installation = Installation::new(ROLE).tenant_column("carrier", TenantType::Text);
