@@ -1,4 +1,4 @@
-//! tenantry
+#![doc = include_str!("../README.md")]
 
 mod argument;
 mod assertion;

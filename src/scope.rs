@@ -76,8 +76,13 @@ impl TenantScope {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TenantUnknown`](crate::ErrorKind::TenantUnknown), [`ErrorKind::AcquireTimeout`](crate::ErrorKind::AcquireTimeout), [`ErrorKind::Connect`](crate::ErrorKind::Connect),
-    /// [`ErrorKind::Misrouted`](crate::ErrorKind::Misrouted), [`ErrorKind::Installation`](crate::ErrorKind::Installation).
+    /// [`TenantUnknown`], [`AcquireTimeout`], [`Connect`], [`Misrouted`], [`Installation`].
+    ///
+    /// [`TenantUnknown`]: crate::ErrorKind::TenantUnknown
+    /// [`AcquireTimeout`]: crate::ErrorKind::AcquireTimeout
+    /// [`Connect`]: crate::ErrorKind::Connect
+    /// [`Misrouted`]: crate::ErrorKind::Misrouted
+    /// [`Installation`]: crate::ErrorKind::Installation
     ///
     /// # Cancel safety
     ///
@@ -91,8 +96,11 @@ impl TenantScope {
     ///
     /// # Errors
     ///
-    /// As [`begin`](Self::begin), and [`ErrorKind::InvalidOption`](crate::ErrorKind::InvalidOption) or [`ErrorKind::Database`](crate::ErrorKind::Database) for
-    /// an option that is not acceptable to us or to the server.
+    /// As [`begin`](Self::begin), and [`InvalidOption`] or [`Database`] for an option that is not
+    /// acceptable to us or to the server.
+    ///
+    /// [`InvalidOption`]: crate::ErrorKind::InvalidOption
+    /// [`Database`]: crate::ErrorKind::Database
     ///
     /// # Cancel safety
     ///
@@ -247,6 +255,7 @@ impl TenantScope {
             Some(_) => {}
         }
     }
+
     /// The answers to a statement that has been admitted.
     pub(crate) fn run<'e>(
         &'e self,
