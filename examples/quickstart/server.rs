@@ -58,7 +58,7 @@ impl Databases {
         admin.close().await?;
 
         let installation = Installation::new(ROLE).tenant_column("carrier", TenantType::Text);
-        let of_one = installation.clone().database_of(ALONE);
+        let of_one = installation.clone().database_of(ALONE.parse()?);
         prepare(&databases.shared, &installation, &flights.shared).await?;
         prepare(&databases.alone, &of_one, &flights.alone).await?;
         Ok(databases)
