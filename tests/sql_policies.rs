@@ -3,7 +3,7 @@
 mod support;
 
 use sqlx::PgConnection;
-use support::database::{A, B, Outcome, TestDatabase, refused, run, text, text_as};
+use support::database::{A, B, Outcome, TestDatabase, refused, run, text, text_as, version};
 use tenantry::ErrorKind;
 use tenantry::sql::{AdviceRule, Installation, TenantType};
 
@@ -504,18 +504,28 @@ async fn advice_finds_and_mends() -> Outcome {
             ),
         ]
     );
+    // 14 has no list of the columns to set, and to set all would set the tenant.
+    let lists = version(&mut owner).await? >= 150_000;
+    assert_eq!(advice[0].sql().contains("/* PostgreSQL 14"), !lists);
     for advice in &advice {
         run(&mut owner, advice.sql())
             .await
             .map_err(|error| format!("{advice}: {error}"))?;
     }
     assert_eq!(table.advice(&mut owner).await?, []);
+    let on_delete = if lists {
+        " ON DELETE SET NULL (customer)"
+    } else {
+        ""
+    };
     let definitions = "SELECT string_agg(pg_get_constraintdef(oid), '; ' ORDER BY conname) FROM pg_constraint \
                        WHERE conrelid = 'app.invoices'::regclass AND contype IN ('p', 'u', 'f')";
     assert_eq!(
         text(&mut owner, definitions).await?,
-        "FOREIGN KEY (tenant_id, customer) REFERENCES app.customers(tenant_id, id) ON DELETE SET NULL (customer); \
-         PRIMARY KEY (tenant_id, id); UNIQUE (tenant_id, number) DEFERRABLE"
+        format!(
+            "FOREIGN KEY (tenant_id, customer) REFERENCES app.customers(tenant_id, id){on_delete}; \
+             PRIMARY KEY (tenant_id, id); UNIQUE (tenant_id, number) DEFERRABLE"
+        )
     );
     assert!(
         text(

@@ -57,7 +57,9 @@ impl Advice {
     }
 
     /// The statements that mend it. Read them before you run them: a key that other tables refer to
-    /// cannot be dropped before those references are.
+    /// cannot be dropped before those references are. PostgreSQL 14 has no `ON DELETE SET NULL` of
+    /// some of the columns: there a foreign key that had one comes back without, as a comment in the
+    /// SQL says.
     pub fn sql(&self) -> &str {
         &self.sql
     }
@@ -209,7 +211,8 @@ opened AS ( -- where the list of key columns begins
     + strpos(substr(definition, strpos(definition, ' USING ') + 1), '(') FROM keys WHERE constraint_oid IS NULL),
 links AS (
   SELECT k.*, theirs.attname AS their_name, quote_ident(theirs.attname) AS their,
-    pairs.ours, pairs.others, pairs.other_numbers
+    pairs.ours, pairs.others, pairs.other_numbers,
+    pg_catalog.current_setting('server_version_num')::int4 >= 150000 AS lists -- ON DELETE SET NULL (..)
   FROM given JOIN pg_catalog.pg_constraint AS k ON k.conrelid = given.target AND k.contype = 'f' AND k.conparentid = 0
   JOIN pg_catalog.pg_attribute AS theirs
     ON theirs.attrelid = k.confrelid AND theirs.attname = given.own_name AND NOT theirs.attisdropped
@@ -247,10 +250,14 @@ SELECT 'foreign key', quote_ident(l.conname),
   || CASE l.confupdtype WHEN 'c' THEN ' ON UPDATE CASCADE' WHEN 'r' THEN ' ON UPDATE RESTRICT' ELSE '' END
   || CASE l.confdeltype WHEN 'c' THEN ' ON DELETE CASCADE' WHEN 'r' THEN ' ON DELETE RESTRICT'
     -- Without the list, which 14 does not know, it would set the tenant to NULL and fail.
-    WHEN 'n' THEN format(' ON DELETE SET NULL (%s)', l.ours)
-    WHEN 'd' THEN format(' ON DELETE SET DEFAULT (%s)', l.ours) ELSE '' END
+    WHEN 'n' THEN CASE WHEN l.lists THEN format(' ON DELETE SET NULL (%s)', l.ours) ELSE '' END
+    WHEN 'd' THEN CASE WHEN l.lists THEN format(' ON DELETE SET DEFAULT (%s)', l.ours) ELSE '' END
+    ELSE '' END
   || CASE WHEN l.condeferrable THEN ' DEFERRABLE' ELSE '' END
   || CASE WHEN l.condeferred THEN ' INITIALLY DEFERRED' ELSE '' END || ';'
+  || CASE WHEN l.confdeltype IN ('n', 'd') AND NOT l.lists
+    THEN ' /* PostgreSQL 14 has no ON DELETE SET of some columns: a row that is referred to can no longer be deleted */'
+    ELSE '' END
 FROM given, links AS l
 UNION ALL
 SELECT 'index', c.oid::regclass::text,

@@ -1,5 +1,8 @@
 //! The tokens of a SQL text, as far as it takes to tell statements apart.
 
+#[cfg(test)]
+mod agreement;
+
 /// A token. Comments and white space are not tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token<'a> {

@@ -107,6 +107,11 @@ pub(crate) async fn text(connection: &mut PgConnection, sql: &str) -> Outcome<St
         .unwrap_or_else(|| "NULL".to_owned()))
 }
 
+/// The server's `server_version_num`.
+pub(crate) async fn version(connection: &mut PgConnection) -> Outcome<u32> {
+    Ok(text(connection, "SHOW server_version_num").await?.parse()?)
+}
+
 /// What `sql` answers in a transaction with the context of `tenant`, which is then rolled back.
 pub(crate) async fn text_as(
     connection: &mut PgConnection,
