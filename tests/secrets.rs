@@ -420,8 +420,9 @@ async fn log_holds_no_secret() {
     let _ = other_errors(&world, &a).await;
     registry.close();
     for expected in ["slow statement", "transaction is tried again"] {
+        let heard = recorder.with(expected);
         assert!(
-            !recorder.with(expected).is_empty(),
+            heard.iter().any(|event| event.starts_with("tenantry::")),
             "{expected:?} is not logged"
         );
     }
