@@ -12,6 +12,7 @@ use crate::tenant::TenantId;
 pub(crate) struct Assertion {
     context: TenantContext,
     argument: Box<[u8]>,
+    question: Box<str>,
     set_local: Box<str>,
     settings: usize,
 }
@@ -32,7 +33,13 @@ impl Assertion {
 
         let layout = LAYOUT.to_string();
         let values = pairs.iter().map(|pair| pair.1);
-        let argument = text_array(std::iter::once(&*layout).chain(values));
+        let elements = std::iter::once(&*layout).chain(values);
+        let literals: Vec<String> = elements.clone().map(quote::literal).collect();
+        let question = format!(
+            "SELECT ARRAY[{}]::tenantry.scope; COMMIT; ",
+            literals.join(", ")
+        );
+        let argument = text_array(elements);
         let mut set_local = String::new();
         for (name, value) in &pairs {
             set_local.push_str("SET LOCAL ");
@@ -44,6 +51,7 @@ impl Assertion {
         let settings = pairs.len();
         Ok(Self {
             argument: argument.into(),
+            question: question.into(),
             set_local: set_local.into(),
             settings,
             context,
@@ -61,6 +69,15 @@ impl Assertion {
     /// The binary form of the `text[]` that the domain `tenantry.scope` checks.
     pub(crate) fn argument(&self) -> &[u8] {
         &self.argument
+    }
+
+    /// What asks a database whether it serves this tenant, to stand in front of all else in a
+    /// message of the simple protocol: the argument's own type refuses as it does for a statement.
+    ///
+    /// It takes a snapshot, and so is a transaction of its own, which COMMIT ends: the message's
+    /// implicit one, and there is nothing in it that lasts.
+    pub(crate) fn question(&self) -> &str {
+        &self.question
     }
 
     /// `SET LOCAL ..; SET LOCAL ..; ` for a message of the simple protocol.

@@ -1,9 +1,11 @@
 //! Who acts.
 
+mod payload;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::error::{Error, ErrorKind};
 use crate::settings::ContextSettings;
@@ -31,13 +33,12 @@ use crate::tenant::TenantId;
 /// assert!(!format!("{context:?}").contains("clerk"));
 /// # Ok::<(), tenantry::Error>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct TenantContext {
     tenant: TenantId,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     settings: BTreeMap<String, String>,
 }
 

@@ -172,9 +172,13 @@ impl Inner {
 
     /// The end of every lease that is in order.
     fn put_back(&self, mut connection: Connection, permit: OwnedSemaphorePermit) {
-        if !self.permits.is_closed() && !self.is_too_old(&connection) {
+        if !self.is_too_old(&connection) {
             connection.used_at = Instant::now();
-            self.idle.lock().push(connection);
+            let mut idle = self.idle.lock();
+            // Asked under the lock: `close` empties the row once, after it has closed the permits.
+            if !self.permits.is_closed() {
+                idle.push(connection);
+            }
         }
         // After the connection is in the row, or whoever gets the permit would open another.
         drop(permit);

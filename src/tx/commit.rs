@@ -92,10 +92,11 @@ impl StdError for CommitError {
 
 impl From<CommitError> for Error {
     fn from(error: CommitError) -> Self {
+        // In other words than the source, which stands beneath it in every chain.
         let message = match &error {
-            CommitError::RolledBack(_) => "the transaction was rolled back instead of committed",
+            CommitError::RolledBack(_) => "nothing was committed",
             CommitError::OutcomeUnknown(_) => {
-                "nobody can tell whether the transaction was committed"
+                "look whether it was committed before you do it again"
             }
         };
         Self::new(ErrorKind::Commit, message).with_source(error)

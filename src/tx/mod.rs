@@ -86,11 +86,15 @@ impl TenantTx {
             let mut lease = connections.lease_untested().await?;
             lease.connection()?.belongs_to(assertion.tenant())?;
             lease.begins_transaction();
-            let sent = lease
-                .connection()?
-                .raw()
-                .execute(AssertSqlSafe(message.as_str()))
-                .await;
+            let connection = lease.connection()?;
+            // A tenant's own database may have no policies, and statements of the simple protocol
+            // carry no argument that it could refuse: it is asked before there is a transaction.
+            let question = match connection.tenant() {
+                Some(_) => assertion.question(),
+                None => "",
+            };
+            let message = format!("{question}{message}");
+            let sent = connection.raw().execute(AssertSqlSafe(message)).await;
             let Err(error) = sent.map_err(Error::from) else {
                 return Ok(Self {
                     lease,

@@ -1,0 +1,9 @@
+use tenantry::{TenantContext, TenantId};
+
+fn bare(id: String) {
+    let _: TenantId = "acme".into();
+    let _ = TenantId(id.into());
+    let _ = TenantContext::new("acme");
+}
+
+fn main() {}

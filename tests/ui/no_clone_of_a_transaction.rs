@@ -1,0 +1,5 @@
+fn clone(tx: tenantry::TenantTx) {
+    tx.clone();
+}
+
+fn main() {}

@@ -1,0 +1,7 @@
+fn pool(registry: &tenantry::TenantRegistry) {
+    registry.pool();
+    registry.acquire();
+    registry.slots;
+}
+
+fn main() {}

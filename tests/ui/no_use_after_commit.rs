@@ -1,0 +1,8 @@
+use tenantry::{CommitError, TenantTx};
+
+async fn commit(tx: TenantTx) -> Result<(), CommitError> {
+    tx.commit().await?;
+    tx.commit().await
+}
+
+fn main() {}
