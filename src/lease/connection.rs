@@ -47,9 +47,9 @@ const SESSION: &str = "SET client_min_messages = error; \
     SELECT set_config(name, '500', false) FROM pg_settings \
      WHERE name = 'client_connection_check_interval' AND setting = '0';";
 
-/// Everything that outlives a transaction, but for prepared statements: `DISCARD ALL` would drop
-/// those that sqlx believes to be there.
-const SCRUB: &str = "CLOSE ALL; UNLISTEN *; RESET ROLE; RESET ALL; \
+/// Everything that outlives a transaction. Prepared statements too, which a DO block may have made:
+/// sqlx must believe in none when this is sent.
+const SCRUB: &str = "CLOSE ALL; UNLISTEN *; RESET ROLE; RESET ALL; DEALLOCATE ALL; \
     SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; ";
 
 impl Connection {
