@@ -255,8 +255,8 @@ impl TenantScope {
         Box::pin(async_stream::try_stream! {
             let (mut lease, mut scoped) = self.scoped(admitted?).await?;
             let started = Instant::now();
+            let mut again = Some(scoped.again());
             let failure = loop {
-                let again = scoped.again();
                 let mut failure = None;
                 {
                     let mut answers = lease.connection()?.raw().fetch_many(scoped);
@@ -270,9 +270,10 @@ impl TenantScope {
                         }
                     }
                 }
-                if !failure.as_ref().is_some_and(has_stale_plan) {
+                let Some(again) = again.take_if(|_| failure.as_ref().is_some_and(has_stale_plan))
+                else {
                     break failure;
-                }
+                };
                 lease.connection()?.raw().clear_cached_statements().await?;
                 scoped = again;
             };
