@@ -54,7 +54,7 @@ impl Connections {
             connect,
             settings,
             permits: Arc::new(Semaphore::new(options.max_connections as usize)),
-            idle: Mutex::new(Vec::with_capacity(options.max_connections as usize)),
+            idle: Mutex::default(),
             options,
             runtime,
         })))
@@ -172,9 +172,13 @@ impl Inner {
 
     /// The end of every lease that is in order.
     fn put_back(&self, mut connection: Connection, permit: OwnedSemaphorePermit) {
-        if !self.permits.is_closed() && !self.is_too_old(&connection) {
+        if !self.is_too_old(&connection) {
             connection.used_at = Instant::now();
-            self.idle.lock().push(connection);
+            // `close` closes the permits before it waits for this lock to empty the row.
+            let mut idle = self.idle.lock();
+            if !self.permits.is_closed() {
+                idle.push(connection);
+            }
         }
         // After the connection is in the row, or whoever gets the permit would open another.
         drop(permit);
