@@ -233,7 +233,7 @@ impl TenantScope {
     /// A lease that is armed for the statement, and the statement with its argument.
     async fn scoped(&self, admitted: Admitted) -> Result<(Lease, Scoped), Error> {
         let mut lease = self.lease().await?;
-        let scoped = admitted.scoped(&self.assertion, lease.connection()?.scope_oid())?;
+        let scoped = admitted.scoped(&self.assertion, lease.connection()?)?;
         lease.begins_statement();
         Ok((lease, scoped))
     }

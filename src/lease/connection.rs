@@ -17,6 +17,8 @@ pub(crate) struct Connection {
     pub(super) opened_at: Instant,
     pub(super) used_at: Instant,
     pub(super) traces: Traces,
+    /// Whether sqlx closes the statements that it names: without a cache it never does.
+    caches: bool,
     /// The domain `tenantry.scope` of this database.
     scope_oid: Oid,
     /// Whose database this is, in the server's own words; `None` where tenants share it.
@@ -83,6 +85,7 @@ impl Connection {
         .map_err(refused)?;
         let now = Instant::now();
         Ok(Self {
+            caches: raw.cached_statements_size() > 0,
             raw,
             opened_at: now,
             used_at: now,
@@ -103,6 +106,11 @@ impl Connection {
 
     pub(crate) fn scope_oid(&self) -> Oid {
         self.scope_oid
+    }
+
+    /// Whether statements may be named.
+    pub(crate) fn caches(&self) -> bool {
+        self.caches
     }
 
     /// What this connection carries from now on. Said before the statement is sent, so that it
