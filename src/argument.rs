@@ -8,7 +8,7 @@ use sqlx::{Arguments as _, AssertSqlSafe, Execute, Postgres, SqlSafeStr as _, Sq
 
 use crate::assertion::Assertion;
 use crate::error::{Error, ErrorKind};
-use crate::lease::Traces;
+use crate::lease::{Connection, Traces};
 use crate::settings::ContextSettings;
 use crate::statement::{self, Kind};
 
@@ -110,7 +110,11 @@ impl Admitted {
 
     /// The statement as it goes to the server: with the hidden argument behind the caller's own,
     /// or, in the simple protocol, behind the statements that set the context.
-    pub(crate) fn scoped(self, assertion: &Assertion, scope: Oid) -> Result<Scoped, Error> {
+    pub(crate) fn scoped(
+        self,
+        assertion: &Assertion,
+        connection: &Connection,
+    ) -> Result<Scoped, Error> {
         let Some(mut arguments) = self.arguments else {
             let text = format!("{}{}", assertion.set_local(), self.sql.as_str());
             return Ok(Scoped {
@@ -123,7 +127,7 @@ impl Admitted {
         arguments
             .add(ScopeArgument {
                 bytes: assertion.argument(),
-                oid: scope,
+                oid: connection.scope_oid(),
             })
             .map_err(|error| {
                 Error::new(ErrorKind::Other, "the scope argument could not be encoded")
@@ -133,7 +137,7 @@ impl Admitted {
             sql: self.sql,
             arguments: Some(arguments),
             prepared: self.prepared,
-            persistent: self.persistent,
+            persistent: self.persistent && connection.caches(),
         })
     }
 }

@@ -241,7 +241,7 @@ impl TenantScope {
     /// A lease that is armed for the statement, and the statement with its argument.
     async fn scoped(&self, admitted: Admitted) -> Result<(Lease, Scoped), Error> {
         let mut lease = self.lease().await?;
-        let scoped = admitted.scoped(&self.assertion, lease.connection()?.scope_oid())?;
+        let scoped = admitted.scoped(&self.assertion, lease.connection()?)?;
         lease.begins_statement();
         Ok((lease, scoped))
     }
@@ -264,8 +264,8 @@ impl TenantScope {
         Box::pin(async_stream::try_stream! {
             let (mut lease, mut scoped) = self.scoped(admitted?).await?;
             let started = Instant::now();
+            let mut again = Some(scoped.again());
             let failure = loop {
-                let again = scoped.again();
                 let mut failure = None;
                 {
                     let mut answers = lease.connection()?.raw().fetch_many(scoped);
@@ -279,9 +279,10 @@ impl TenantScope {
                         }
                     }
                 }
-                if !failure.as_ref().is_some_and(has_stale_plan) {
+                let Some(again) = again.take_if(|_| failure.as_ref().is_some_and(has_stale_plan))
+                else {
                     break failure;
-                }
+                };
                 lease.connection()?.raw().clear_cached_statements().await?;
                 scoped = again;
             };

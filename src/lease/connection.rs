@@ -17,6 +17,8 @@ pub(crate) struct Connection {
     pub(super) opened_at: Instant,
     pub(super) used_at: Instant,
     pub(super) traces: Traces,
+    /// Whether sqlx closes the statements that it names: without a cache it never does.
+    caches: bool,
     /// The domain `tenantry.scope` of this database.
     scope_oid: Oid,
     /// Whose database this is, in the server's own words; `None` where tenants share it.
@@ -51,9 +53,9 @@ const SESSION: &str = "SET client_min_messages = error; \
       END IF; \
     EXCEPTION WHEN OTHERS THEN NULL; END $$;";
 
-/// Everything that outlives a transaction, but for prepared statements: `DISCARD ALL` would drop
-/// those that sqlx believes to be there.
-const SCRUB: &str = "CLOSE ALL; UNLISTEN *; RESET ROLE; RESET ALL; \
+/// Everything that outlives a transaction. Prepared statements too, which a DO block may have made:
+/// sqlx must believe in none when this is sent.
+const SCRUB: &str = "CLOSE ALL; UNLISTEN *; RESET ROLE; RESET ALL; DEALLOCATE ALL; \
     SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; ";
 
 impl Connection {
@@ -87,6 +89,7 @@ impl Connection {
         .map_err(refused)?;
         let now = Instant::now();
         Ok(Self {
+            caches: raw.cached_statements_size() > 0,
             raw,
             opened_at: now,
             used_at: now,
@@ -107,6 +110,11 @@ impl Connection {
 
     pub(crate) fn scope_oid(&self) -> Oid {
         self.scope_oid
+    }
+
+    /// Whether statements may be named.
+    pub(crate) fn caches(&self) -> bool {
+        self.caches
     }
 
     /// What this connection carries from now on. Said before the statement is sent, so that it

@@ -54,7 +54,7 @@ impl Connections {
             connect,
             settings,
             permits: Arc::new(Semaphore::new(options.max_connections as usize)),
-            idle: Mutex::new(Vec::with_capacity(options.max_connections as usize)),
+            idle: Mutex::default(),
             options,
             runtime,
         })))

@@ -41,7 +41,7 @@ impl TenantTx {
     /// `SET LOCAL` of the context takes effect until the next statement through `&mut tx`.
     ///
     /// It costs three round trips now, one more at `commit`, which makes sure that the
-    /// transaction is still the one that was begun, and a scrub of the connection at the end.
+    /// transaction is still the one that was begun, and the connection, which is closed at the end.
     ///
     /// # Errors
     ///
@@ -60,7 +60,9 @@ impl TenantTx {
         self.send(&context).await?;
         self.hatch.is_open = true;
         let connection = self.lease.connection()?;
-        connection.note(Traces::Scrubbable);
+        // What was in other hands is not taken back: it may be another connection by now, or sqlx
+        // may count it as inside a transaction of its own.
+        connection.note(Traces::Lasting);
         // Texts that were prepared with the scope argument would be taken for plain ones.
         let cleared = connection.raw().clear_cached_statements().await;
         cleared.map_err(|error| self.seen(error))?;

@@ -260,7 +260,7 @@ impl TenantTx {
         self.settle().await?;
         let connection = self.lease.connection()?;
         connection.note(admitted.traces());
-        admitted.scoped(&self.assertion, connection.scope_oid())
+        admitted.scoped(&self.assertion, connection)
     }
 
     pub(crate) fn admit<'q, E: Execute<'q, Postgres>>(&self, query: E) -> Result<Admitted, Error> {
