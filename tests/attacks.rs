@@ -1018,3 +1018,34 @@ async fn those_who_wait_are_served_in_turn() {
     }
     assert_eq!(*order.lock().expect("no panic"), Vec::from_iter(0..20));
 }
+
+/// What decides about another attempt is what the server said, of a COPY too.
+#[tokio::test]
+async fn a_copy_that_failed_to_serialize_is_tried_again() {
+    let world = world(&["a"]).await;
+    world
+        .admin()
+        .await
+        .execute(
+            "CREATE SEQUENCE runs; GRANT USAGE ON SEQUENCE runs TO app; \
+             CREATE FUNCTION fail_often() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+               IF nextval('runs') % 3 <> 0 THEN RAISE SQLSTATE '40001'; END IF; RETURN NEW; END $$; \
+             CREATE TRIGGER fail_often BEFORE INSERT ON plain \
+               FOR EACH ROW EXECUTE FUNCTION fail_often();",
+        )
+        .await
+        .expect("a trigger");
+    let registry = world.registry().await;
+    let a = scope(&registry, "a").await;
+    let rows = a
+        .transaction(TxOptions::default(), |tx| {
+            Box::pin(async move {
+                let mut copy = tx.copy_in_raw("COPY plain FROM STDIN").await?;
+                copy.send(b"x\n").await?;
+                copy.finish().await
+            })
+        })
+        .await
+        .expect("at the third attempt");
+    assert_eq!(rows, 1);
+}

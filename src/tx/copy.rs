@@ -5,7 +5,7 @@ use futures_core::stream::BoxStream;
 use futures_util::StreamExt as _;
 use sqlx::postgres::{PgConnection, PgCopyIn};
 
-use super::TenantTx;
+use super::{Failure, TenantTx};
 use crate::error::{Error, ErrorKind};
 use crate::statement::{self, Kind};
 
@@ -24,12 +24,18 @@ impl TenantTx {
     /// Dropped half-way, the connection is closed and with it the transaction.
     pub async fn copy_in_raw(&mut self, statement: &str) -> Result<TenantCopyIn<'_>, Error> {
         self.begin_copy(statement).await?;
-        let (connection, out_of_step) = self.lease.copying()?;
+        let Self { lease, failure, .. } = self;
+        let (connection, out_of_step) = lease.copying()?;
         *out_of_step = true;
         match connection.raw().copy_in_raw(statement).await {
-            Ok(copy) => Ok(TenantCopyIn { copy, out_of_step }),
+            Ok(copy) => Ok(TenantCopyIn {
+                copy,
+                out_of_step,
+                failure,
+            }),
             Err(error) => {
                 *out_of_step = !is_answered(&error);
+                remember(failure, &error);
                 Err(error.into())
             }
         }
@@ -51,12 +57,14 @@ impl TenantTx {
         statement: &str,
     ) -> Result<BoxStream<'_, Result<Bytes, Error>>, Error> {
         self.begin_copy(statement).await?;
-        let (connection, out_of_step) = self.lease.copying()?;
+        let Self { lease, failure, .. } = self;
+        let (connection, out_of_step) = lease.copying()?;
         *out_of_step = true;
-        let mut data = connection.raw().copy_out_raw(statement).await?;
+        let begun = connection.raw().copy_out_raw(statement).await;
+        let mut data = begun.inspect_err(|error| remember(failure, error))?;
         Ok(Box::pin(async_stream::try_stream! {
             while let Some(chunk) = data.next().await {
-                yield chunk?;
+                yield chunk.inspect_err(|error| remember(failure, error))?;
             }
             *out_of_step = false;
         }))
@@ -86,6 +94,7 @@ impl TenantTx {
 pub struct TenantCopyIn<'t> {
     copy: PgCopyIn<&'t mut PgConnection>,
     out_of_step: &'t mut bool,
+    failure: &'t mut Option<Failure>,
 }
 
 impl TenantCopyIn<'_> {
@@ -116,7 +125,7 @@ impl TenantCopyIn<'_> {
     pub async fn finish(self) -> Result<u64, Error> {
         let finished = self.copy.finish().await;
         *self.out_of_step = matches!(&finished, Err(error) if !is_answered(error));
-        Ok(finished?)
+        Ok(finished.inspect_err(|error| remember(self.failure, error))?)
     }
 
     /// Gives up. The transaction has failed then, as after any error, and can only be rolled
@@ -139,6 +148,13 @@ impl TenantCopyIn<'_> {
 impl std::fmt::Debug for TenantCopyIn<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TenantCopyIn").finish_non_exhaustive()
+    }
+}
+
+/// For whoever decides about another attempt.
+fn remember(failure: &mut Option<Failure>, error: &sqlx::Error) {
+    if let sqlx::Error::Database(database) = error {
+        failure.get_or_insert_with(|| Failure::new(database.as_ref()));
     }
 }
 
