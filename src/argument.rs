@@ -74,7 +74,7 @@ impl Admitted {
         // A utility statement without arguments gains nothing from the extended protocol, and
         // loses: the conversion of any argument takes the snapshot of a REPEATABLE READ
         // transaction, which must not happen before LOCK TABLE has got its lock.
-        let arguments = arguments.filter(|_| bound > 0 || seen.kind <= Kind::Write);
+        let arguments = arguments.filter(|_| bound > 0 || seen.kind <= Kind::SessionCall);
         Ok(Self {
             sql,
             arguments,
@@ -103,7 +103,7 @@ impl Admitted {
     pub(crate) fn traces(&self) -> Traces {
         match self.kind {
             kind if kind <= Kind::Write => Traces::None,
-            Kind::Session => Traces::Scrubbable,
+            Kind::SessionCall | Kind::Session => Traces::Scrubbable,
             _ => Traces::Lasting,
         }
     }
@@ -154,11 +154,14 @@ pub(crate) fn parameters(
 ) -> Result<Vec<PgTypeInfo>, Error> {
     let seen = statement::inspect(sql, |name| names.contains(name));
     refuse_everywhere(seen.kind)?;
-    if seen.kind > Kind::Write {
-        return Err(refused(match place {
-            Place::Scope => IN_A_TRANSACTION,
-            Place::Transaction => "a statement of this kind is not prepared: execute it",
-        }));
+    match place {
+        Place::Scope if seen.kind > Kind::Write => return Err(refused(IN_A_TRANSACTION)),
+        Place::Transaction if seen.kind > Kind::SessionCall => {
+            return Err(refused(
+                "a statement of this kind is not prepared: execute it",
+            ));
+        }
+        _ => {}
     }
     let own = named.len().max(seen.highest_parameter as usize);
     if own >= usize::from(u16::MAX) {

@@ -140,6 +140,38 @@ async fn session_settings() {
 }
 
 #[tokio::test]
+async fn settings_by_function() {
+    leaves_nothing(
+        "SELECT pg_catalog.set_config('work_mem', '77MB', false)",
+        "SHOW work_mem",
+        "77MB",
+    )
+    .await;
+}
+
+/// The scanner of statements reads strings as they are with this setting on.
+#[tokio::test]
+async fn the_setting_that_strings_are_read_by() {
+    leaves_nothing(
+        "SELECT set_config('standard_conforming_strings', 'off', false)",
+        "SHOW standard_conforming_strings",
+        "off",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn advisory_locks_by_function() {
+    leaves_nothing(
+        "SELECT \"pg_advisory_lock\"(4711)",
+        "SELECT count(*)::text FROM pg_locks \
+         WHERE locktype = 'advisory' AND objid = 4711 AND pid = pg_backend_pid()",
+        "1",
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn a_session_role() {
     let (world, registry) = generous_world().await;
     let mut admin = world.admin().await;
@@ -235,6 +267,11 @@ async fn a_scope_refuses_what_may_leave_traces() {
         "TRUNCATE notes",
         "VACUUM",
         "EXPLAIN ANALYZE CREATE TABLE x AS SELECT 1",
+        "SELECT set_config('work_mem', '77MB', false)",
+        "SELECT 1 WHERE Pg_Catalog.SET_CONFIG('work_mem', '77MB', true) IS NULL",
+        "EXPLAIN ANALYZE SELECT \"set_config\"('work_mem', '77MB', false)",
+        "WITH x AS (SELECT pg_try_advisory_lock_shared(1)) SELECT * FROM x",
+        "INSERT INTO plain SELECT set_config('work_mem', '77MB', false)",
         "/* SELECT */ CREATE TABLE x (y int)",
     ] {
         let error = Error::from(sqlx::query(text).execute(&a).await.expect_err(text));
@@ -441,11 +478,13 @@ async fn each_statement_says_the_context_again() {
         assert_eq!(notes(&mut tx).await.expect("rows"), ["a note of a"]);
         tx.commit().await.expect("committed");
         // Across transactions and statements of others, a value of the session included.
+        let mut tx = b.begin().await.expect("begun");
         sqlx::query(SWITCH)
             .bind(is_local)
-            .execute(&b)
+            .execute(&mut tx)
             .await
             .expect("run");
+        tx.commit().await.expect("committed");
         assert_eq!(notes(&a).await.expect("rows"), ["a note of a"]);
         let mut tx = a.begin().await.expect("begun");
         let rows = sqlx::raw_sql("SELECT body FROM notes")

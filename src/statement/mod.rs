@@ -6,8 +6,8 @@
 //! `src/backend/tcop/postgres.c`). For a text that PostgreSQL accepts the answer is the right one
 //! or a more dangerous one.
 //!
-//! What can be done by calling a function (`set_config`, an advisory lock, a procedure's body) is
-//! out of sight here.
+//! What a function does is out of sight here, but for the few of PostgreSQL's own that change the
+//! session they are called in: those are known by name.
 //!
 //! A semicolon separates statements at any depth. So the body of a function between `BEGIN ATOMIC`
 //! and `END` falls into statements, of which the last looks like transaction control: such a
@@ -29,6 +29,9 @@ pub(crate) enum Kind {
     /// INSERT, UPDATE, DELETE, MERGE, WITH around one of them, SELECT .. FOR UPDATE or SHARE;
     /// EXPLAIN of such.
     Write,
+    /// One of the two above that calls a function which may change the session: `set_config`, an
+    /// advisory lock of the session.
+    SessionCall,
     /// Whatever else leaves only traces that a scrub of the session removes, and every statement
     /// that is not known here.
     Session,
@@ -273,8 +276,22 @@ impl Body {
         loop {
             let token = scanner.next();
             self.previous = match token {
-                Token::Word(_) if self.previous == Previous::Naming => Previous::Other,
-                Token::Word(word) => self.word(word),
+                Token::Word(word) => {
+                    if may_change_session(word) && is_called(scanner) {
+                        self.at_least(Kind::SessionCall);
+                    }
+                    match self.previous {
+                        Previous::Naming => Previous::Other,
+                        _ => self.word(word),
+                    }
+                }
+                Token::Quoted { name, unicode } => {
+                    // What `U&".."` spells with escapes is not known here.
+                    if (unicode || may_change_session(name)) && is_called(scanner) {
+                        self.at_least(Kind::SessionCall);
+                    }
+                    Previous::Other
+                }
                 Token::Dot => Previous::Naming,
                 Token::Open => {
                     self.depth += 1;
@@ -455,6 +472,24 @@ impl Name {
 
 fn next_is(scanner: &Scanner<'_>, keyword: &[u8]) -> bool {
     matches!(scanner.clone().next(), Token::Word(word) if word.eq_ignore_ascii_case(keyword))
+}
+
+/// Whether a function of this name may leave something behind that outlives the transaction
+/// (<https://www.postgresql.org/docs/current/functions-admin.html>). Whether `set_config` is told
+/// that its value is local is not known before it runs.
+fn may_change_session(name: &[u8]) -> bool {
+    const NAMES: [&[u8]; 5] = [
+        b"set_config",
+        b"pg_advisory_lock",
+        b"pg_advisory_lock_shared",
+        b"pg_try_advisory_lock",
+        b"pg_try_advisory_lock_shared",
+    ];
+    name.len() >= NAMES[0].len() && NAMES.iter().any(|one| one.eq_ignore_ascii_case(name))
+}
+
+fn is_called(scanner: &Scanner<'_>) -> bool {
+    scanner.clone().next() == Token::Open
 }
 
 /// Keywords by [`key`]: every word of a text is compared with some of them.

@@ -17,6 +17,31 @@ fn all(kind: Kind, texts: &[&str]) {
 }
 
 #[test]
+fn session_call() {
+    all(
+        SessionCall,
+        &[
+            "select set_config('work_mem', '1MB', false)",
+            "select pg_catalog . /* */ Set_Config ('a.b', $1, true)",
+            "select \"set_config\"('a.b', '', true)",
+            "select U&\"set\\005fconfig\"('a.b', '', true)",
+            "update t set a = set_config('a.b', '', true)",
+            "explain analyze select pg_advisory_lock(1)",
+            "with a as (select pg_try_advisory_lock_shared(1)) table a",
+            "values (pg_advisory_lock_shared(1), pg_try_advisory_lock(2))",
+        ],
+    );
+    all(
+        Read,
+        &[
+            "select set_config, \"set_config\" from t",
+            "select 'set_config(', $$set_config($$ -- set_config(",
+            "select pg_advisory_xact_lock(1), my_set_config(2), set_configs(3)",
+        ],
+    );
+}
+
+#[test]
 fn empty() {
     all(
         Empty,

@@ -305,15 +305,17 @@ impl TenantTx {
         admitted: Result<Admitted, Error>,
     ) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>> {
         Box::pin(async move {
-            // To the end and not to the first row: an error may follow the rows.
-            let mut first = None;
-            let mut answers = self.run(admitted);
-            while let Some(answer) = answers.next().await {
-                if let (Either::Right(row), None) = (answer?, &first) {
-                    first = Some(row);
-                }
+            let admitted = admitted?;
+            if admitted.is_simple() {
+                return first(self.run(Ok(admitted))).await;
             }
-            Ok(first)
+            let scoped = self.scoped(admitted).await?;
+            let started = Instant::now();
+            let answer = self.lease.connection()?.raw().fetch_optional(scoped).await;
+            self.lease
+                .options()
+                .report_if_slow(started, self.assertion.tenant());
+            answer.map_err(|error| self.seen(error))
         })
     }
 }
@@ -387,4 +389,17 @@ impl fmt::Debug for TenantTx {
             .field("savepoints", &self.savepoints)
             .finish_non_exhaustive()
     }
+}
+
+/// The first row, read to the end and not only to that row: an error may follow it.
+async fn first(
+    mut answers: BoxStream<'_, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>,
+) -> Result<Option<PgRow>, sqlx::Error> {
+    let mut first = None;
+    while let Some(answer) = answers.next().await {
+        if let (Either::Right(row), None) = (answer?, &first) {
+            first = Some(row);
+        }
+    }
+    Ok(first)
 }
