@@ -69,43 +69,38 @@ fn at_once(ways: &'static Ways, tasks: u64) -> [Way; 3] {
     ]
 }
 
-const fn time(to: usize, most: f64) -> Limit {
-    Limit::Time {
-        of: SCOPE,
-        to,
-        most,
-    }
-}
-
-const fn throughput(to: usize, least: f64) -> Limit {
-    Limit::Throughput {
-        of: SCOPE,
-        to,
-        least,
-    }
-}
-
 fn main() {
     let server = Server::start();
     let mut bench = Bench::new(&server.conditions());
     bench.compare(
         "statement, loopback, one task, one connection",
-        50,
+        20,
         &in_turn(Ways::new(&server, 1, 1, None)),
-        &[time(UNTESTED, 1.20), time(DEFAULT, 1.00), time(BARE, 1.20)],
+        &[
+            Limit::time(UNTESTED, 1.20),
+            Limit::time(DEFAULT, 1.00),
+            Limit::time(BARE, 1.20),
+        ],
     );
     let far = Ways::new(&server, 1, 1, Some(Duration::from_micros(500)));
     bench.compare(
         "statement, 0.5 ms added each way, one task, one connection",
         5,
         &in_turn(far),
-        &[time(UNTESTED, 1.05), time(DEFAULT, 1.00), time(BARE, 1.05)],
+        &[
+            Limit::time(UNTESTED, 1.05),
+            Limit::time(DEFAULT, 1.00),
+            Limit::time(BARE, 1.05),
+        ],
     );
     bench.compare(
         "statement, loopback, 32 tasks, 8 connections",
         400,
         &at_once(Ways::new(&server, 2, 8, None), 32),
-        &[throughput(UNTESTED, 0.80), throughput(DEFAULT, 1.00)],
+        &[
+            Limit::throughput(UNTESTED, 0.80),
+            Limit::throughput(DEFAULT, 1.00),
+        ],
     );
     bench.finish();
 }

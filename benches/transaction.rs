@@ -75,28 +75,11 @@ fn ways(ways: &'static Ways) -> [Way; 5] {
     ]
 }
 
-/// What tenantry's time, the first, is to each of the others'.
 const LIMITS: [Limit; 4] = [
-    Limit::Time {
-        of: 0,
-        to: 1,
-        most: 1.10,
-    },
-    Limit::Time {
-        of: 0,
-        to: 2,
-        most: 1.00,
-    },
-    Limit::Time {
-        of: 0,
-        to: 3,
-        most: 0.80,
-    },
-    Limit::Time {
-        of: 0,
-        to: 4,
-        most: 1.10,
-    },
+    Limit::time(1, 1.10),
+    Limit::time(2, 1.00),
+    Limit::time(3, 0.80),
+    Limit::time(4, 1.10),
 ];
 
 fn main() {
@@ -104,7 +87,7 @@ fn main() {
     let mut bench = Bench::new(&server.conditions());
     bench.compare(
         "transaction, loopback, one task, one connection",
-        20,
+        10,
         &ways(Ways::new(&server, 1, 1, None)),
         &LIMITS,
     );

@@ -1,8 +1,11 @@
 //! Measurements that take turns.
 //!
 //! A machine is faster in one minute than in the next. So the ways that are compared run in
-//! rounds, every way once in each, and a ratio is formed within a round; criterion, which measures
-//! one way after the other, adds the distribution of each and the comparison with the last run.
+//! rounds, every way once in each and only a few operations long; criterion, which measures one
+//! way after the other, adds the distribution of each and the comparison with the last run.
+//!
+//! Each operation is timed by itself and the medians are compared: where a core is shared, a mean
+//! tells mostly how often somebody else had it.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -13,10 +16,17 @@ use criterion::Criterion;
 
 use super::Ways;
 
-/// One way to do a thing: runs it so often, and says how long that took.
+/// One way to do a thing, which can be run any number of times.
 pub struct Way {
     name: &'static str,
-    run: Box<dyn Fn(u64) -> Duration>,
+    run: Box<dyn Fn(u64) -> Taken>,
+}
+
+/// How long that took.
+struct Taken {
+    whole: Duration,
+    /// Each operation; or, where they overlap, what one took of the whole.
+    each: Vec<Duration>,
 }
 
 impl Way {
@@ -29,13 +39,18 @@ impl Way {
     where
         F: Future<Output = ()>,
     {
-        let run = move |times| {
+        let run = move |times: u64| {
             ways.runtime.block_on(async {
-                let started = Instant::now();
+                let mut each = Vec::with_capacity(times as usize);
                 for i in 0..times {
+                    let started = Instant::now();
                     operation(ways, i).await;
+                    each.push(started.elapsed());
                 }
-                started.elapsed()
+                Taken {
+                    whole: each.iter().sum(),
+                    each,
+                }
             })
         };
         Self {
@@ -54,7 +69,7 @@ impl Way {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let run = move |times| {
+        let run = move |times: u64| {
             ways.runtime.block_on(async {
                 let next = Arc::new(AtomicU64::new(0));
                 let started = Instant::now();
@@ -75,7 +90,11 @@ impl Way {
                 for task in tasks {
                     task.await.expect("no task panics");
                 }
-                started.elapsed()
+                let whole = started.elapsed();
+                Taken {
+                    whole,
+                    each: vec![whole.div_f64(times as f64)],
+                }
             })
         };
         Self {
@@ -85,37 +104,63 @@ impl Way {
     }
 }
 
-/// What the ratio of two ways must not exceed, or not fall below.
-pub enum Limit {
-    /// Time: this way takes at most so many times what the other takes.
-    Time { of: usize, to: usize, most: f64 },
-    /// Operations a second: this way does at least so many times what the other does.
-    Throughput { of: usize, to: usize, least: f64 },
+/// What the ratio of the first way to another must keep to.
+pub struct Limit {
+    what: What,
+    to: usize,
+    bound: f64,
+}
+
+enum What {
+    Time,
+    /// Operations a second.
+    Throughput,
+}
+
+impl Limit {
+    /// The first way takes at most so many times what that one takes.
+    pub const fn time(to: usize, at_most: f64) -> Self {
+        Self {
+            what: What::Time,
+            to,
+            bound: at_most,
+        }
+    }
+
+    /// The first way does at least so many times what that one does.
+    pub const fn throughput(to: usize, at_least: f64) -> Self {
+        Self {
+            what: What::Throughput,
+            to,
+            bound: at_least,
+        }
+    }
 }
 
 /// How much is measured: by default, with `--quick`, or, under `cargo test`, once.
-///
-/// Rounds are many and short: whatever else the machine does then falls on all ways alike.
 pub struct Bench {
     criterion: Criterion,
-    rounds: usize,
+    /// A ratio is formed over all rounds, and over each of so many parts of the run.
+    parts: usize,
+    rounds_of_a_part: usize,
     summary: String,
 }
 
 impl Bench {
     pub fn new(conditions: &str) -> Self {
         let has = |wanted: &str| std::env::args().any(|argument| argument == wanted);
-        let rounds = match (has("--bench"), has("--quick")) {
+        let rounds_of_a_part = match (has("--bench"), has("--quick")) {
             (false, _) => 1,
-            (true, true) => 60,
-            (true, false) => 400,
+            (true, true) => 10,
+            (true, false) => 60,
         };
         Self {
             criterion: Criterion::default()
                 .warm_up_time(Duration::from_millis(500))
                 .measurement_time(Duration::from_secs(2))
                 .configure_from_args(),
-            rounds,
+            parts: 16,
+            rounds_of_a_part,
             summary: format!("{conditions}\n"),
         }
     }
@@ -124,23 +169,16 @@ impl Bench {
     pub fn compare(&mut self, title: &str, operations: u64, ways: &[Way], limits: &[Limit]) {
         let mut group = self.criterion.benchmark_group(title);
         for way in ways {
-            group.bench_function(way.name, |bencher| bencher.iter_custom(&way.run));
+            group.bench_function(way.name, |bencher| {
+                bencher.iter_custom(|times| (way.run)(times).whole);
+            });
         }
         group.finish();
 
-        // Microseconds for each operation: a row for each way, a column for each round.
-        let mut took = vec![Vec::with_capacity(self.rounds); ways.len()];
-        for round in 0..self.rounds {
-            for turn in 0..ways.len() {
-                // Whoever comes first in a round is not always the same.
-                let way = (round + turn) % ways.len();
-                // Connections that were idle while others had their turn are awake again.
-                (ways[way].run)(operations / 20 + 1);
-                let elapsed = (ways[way].run)(operations);
-                took[way].push(elapsed.as_secs_f64() * 1e6 / operations as f64);
-            }
-        }
-        self.summarize(title, operations, ways, limits, &took);
+        let parts: Vec<Part> = (0..self.parts)
+            .map(|_| measure(self.rounds_of_a_part, operations, ways))
+            .collect();
+        self.summarize(title, operations, ways, limits, &parts);
     }
 
     fn summarize(
@@ -149,44 +187,48 @@ impl Bench {
         operations: u64,
         ways: &[Way],
         limits: &[Limit],
-        took: &[Vec<f64>],
+        parts: &[Part],
     ) {
+        let rounds = self.parts * self.rounds_of_a_part;
         let out = &mut self.summary;
         let _ = writeln!(
             out,
-            "\n{title}: median of {} rounds of {operations} operations (quartiles)",
-            self.rounds
+            "\n{title}: {rounds} rounds of {operations} operations, median (quartiles)"
         );
-        for (way, took) in ways.iter().zip(took) {
+        let whole: Part = (0..ways.len())
+            .map(|way| parts.iter().flat_map(|part| part[way].clone()).collect())
+            .collect();
+        for (way, took) in ways.iter().zip(&whole) {
             let [low, median, high] = quartiles(took);
-            let _ = writeln!(
-                out,
-                "  {median:7.1} us ({low:7.1} to {high:7.1})  {}",
-                way.name
-            );
+            let name = way.name;
+            let _ = writeln!(out, "  {median:7.1} us ({low:7.1} to {high:7.1})  {name}");
         }
+        let first = ways[0].name;
+        let _ = writeln!(
+            out,
+            "  ratios of medians (quartiles of the ratio in {} parts of the run):",
+            self.parts
+        );
         for limit in limits {
-            let (of, to) = match *limit {
-                Limit::Time { of, to, .. } => (of, to),
-                // Twice the time is half the throughput.
-                Limit::Throughput { of, to, .. } => (to, of),
+            let ratio = |part: &Part| {
+                let [ours, theirs] = [0, limit.to].map(|way| quartiles(&part[way])[1]);
+                match limit.what {
+                    What::Time => ours / theirs,
+                    // Twice the time is half the throughput.
+                    What::Throughput => theirs / ours,
+                }
             };
-            let ratios: Vec<f64> = took[of].iter().zip(&took[to]).map(|(a, b)| a / b).collect();
-            let [low, median, high] = quartiles(&ratios);
-            let (what, bound, holds) = match *limit {
-                Limit::Time { most, .. } => ("time", format!("at most {most:.2}"), median <= most),
-                Limit::Throughput { least, .. } => (
-                    "throughput",
-                    format!("at least {least:.2}"),
-                    median >= least,
-                ),
+            let over_all = ratio(&whole);
+            let [low, _, high] = quartiles(&parts.iter().map(ratio).collect::<Vec<_>>());
+            let (what, bound, holds) = match limit.what {
+                What::Time => ("time", "at most", over_all <= limit.bound),
+                What::Throughput => ("throughput", "at least", over_all >= limit.bound),
             };
-            let (Limit::Time { of, to, .. } | Limit::Throughput { of, to, .. }) = limit;
             let _ = writeln!(
                 out,
-                "  {median:.2}x ({low:.2} to {high:.2}) {what} of '{}' to '{}', {bound}: {}",
-                ways[*of].name,
-                ways[*to].name,
+                "  {over_all:.2}x ({low:.2} to {high:.2}) {what} of {first} to {}, {bound} {:.2}: {}",
+                ways[limit.to].name,
+                limit.bound,
                 if holds { "PASS" } else { "OVER THE LIMIT" },
             );
         }
@@ -197,6 +239,24 @@ impl Bench {
         self.criterion.final_summary();
         println!("\n{}", self.summary);
     }
+}
+
+/// Microseconds for each operation, by way.
+type Part = Vec<Vec<f64>>;
+
+fn measure(rounds: usize, operations: u64, ways: &[Way]) -> Part {
+    let mut took = vec![Vec::new(); ways.len()];
+    for round in 0..rounds {
+        for turn in 0..ways.len() {
+            // Whoever comes first in a round is not always the same.
+            let way = (round + turn) % ways.len();
+            // What was idle while the others had their turn is awake again.
+            (ways[way].run)(operations / 10 + 1);
+            let taken = (ways[way].run)(operations);
+            took[way].extend(taken.each.iter().map(|each| each.as_secs_f64() * 1e6));
+        }
+    }
+    took
 }
 
 fn quartiles(values: &[f64]) -> [f64; 3] {
