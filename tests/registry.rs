@@ -265,7 +265,7 @@ async fn wait_for_a_connection_ends_at_acquire_timeout() {
         .registry_with(|options| {
             options
                 .max_connections(1)
-                .acquire_timeout(Duration::from_secs(2))
+                .acquire_timeout(Duration::from_secs(5))
         })
         .await;
     let a = scope(&registry, "a").await;
@@ -333,6 +333,8 @@ async fn wrong_password_is_a_matter_of_connecting() {
 #[tokio::test]
 async fn further_settings_reach_every_way_and_leave_with_their_context() {
     const ROLE: &str = "SELECT current_setting('app.role', true)";
+    const COPY: &str =
+        "COPY (SELECT current_setting('app.role', true)) TO STDOUT (FORMAT csv, QUOTE '|')";
     let settings = ContextSettings::default()
         .with("app.role")
         .and_then(|settings| settings.with("app.request"))
@@ -357,11 +359,18 @@ async fn further_settings_reach_every_way_and_leave_with_their_context() {
                 .await
                 .expect("a row");
             assert_eq!(seen, expected, "in a transaction");
+            tx.commit().await.expect("committed");
+
+            // Each in a transaction of its own: a statement before would have said it already.
+            let mut tx = scope.begin().await.expect("begun");
             let rows = sqlx::raw_sql(ROLE).fetch_all(&mut tx).await.expect("a row");
             let seen: &str = sqlx::Row::get(&rows[0], 0);
             assert_eq!(seen, expected, "raw_sql");
+            tx.commit().await.expect("committed");
+
+            let mut tx = scope.begin().await.expect("begun");
             let copied: Vec<_> = tx
-                .copy_out_raw("COPY (SELECT current_setting('app.role', true)) TO STDOUT (FORMAT csv, QUOTE '|')")
+                .copy_out_raw(COPY)
                 .await
                 .expect("begun")
                 .try_collect()

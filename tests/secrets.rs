@@ -151,7 +151,7 @@ async fn registry(world: &World) -> TenantRegistry {
                 .max_connections(1)
                 .slow_statement_threshold(Duration::ZERO)
                 .abandoned_grace(Duration::from_millis(50))
-                .acquire_timeout(Duration::from_secs(5))
+                .acquire_timeout(Duration::from_secs(30))
         })
         .await
 }
@@ -315,7 +315,7 @@ async fn other_errors(world: &World, a: &TenantScope) -> Vec<Error> {
         .pool_options(|_, options| {
             options
                 .max_connections(1)
-                .acquire_timeout(Duration::from_secs(1))
+                .acquire_timeout(Duration::from_secs(5))
         })
         .build()
         .await

@@ -1,7 +1,7 @@
 use tenantry::{TenantContext, TenantId};
 
 fn bare(id: String) {
-    let _: TenantId = "acme".into();
+    let _: TenantId = "acme";
     let _ = TenantId(id.into());
     let _ = TenantContext::new("acme");
 }

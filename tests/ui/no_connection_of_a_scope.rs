@@ -1,7 +1,6 @@
 fn connection(scope: &tenantry::TenantScope) {
     scope.pool();
     scope.acquire();
-    scope.lease();
     scope.slots;
 }
 

@@ -1,8 +1,7 @@
 use tenantry::{TenantContext, TenantScope};
 
-fn scope(context: TenantContext) {
-    let _ = TenantScope::new(context);
-    let _ = TenantScope::from(context);
+fn scope(context: TenantContext) -> TenantScope {
+    context.into()
 }
 
 fn main() {}
