@@ -1049,3 +1049,51 @@ async fn a_copy_that_failed_to_serialize_is_tried_again() {
         .expect("at the third attempt");
     assert_eq!(rows, 1);
 }
+
+/// Nothing can be known of a connection that went silent in the middle of something: it is closed
+/// after the grace, and whoever comes next is served by another.
+#[tokio::test]
+async fn a_connection_that_goes_silent_holds_nobody_up() {
+    let world = world(&["a", "b"]).await;
+    let wire = world.slow_wire().await;
+    for what in 0..6 {
+        let registry = world
+            .registry_of(
+                wire.before(&world.app),
+                ContextSettings::default(),
+                move |o| {
+                    o.max_connections(1).test_after(match what {
+                        0 => Duration::ZERO,
+                        _ => Duration::from_secs(3600),
+                    })
+                },
+            )
+            .await;
+        let a = scope(&registry, "a").await;
+        let mut tx = match what {
+            4 | 5 => Some(a.begin().await.expect("begun")),
+            _ => None,
+        };
+        wire.silence();
+        let silent = async {
+            match (what, &mut tx) {
+                (0 | 1, _) => notes(&a).await.map(drop).expect("never answered"),
+                (2, _) => drop((&a).prepare(sqlx::SqlStr::from_static("SELECT 7")).await),
+                (3, _) => drop(a.begin().await),
+                (4, Some(tx)) => notes(tx).await.map(drop).expect("never answered"),
+                _ => {}
+            }
+        };
+        // One poll sends the message; nothing wakes it for another.
+        let answered = cancelled_after(1, silent).await.is_some();
+        assert_eq!(answered, what == 5);
+        drop(tx);
+        let served = tokio::time::timeout(
+            Duration::from_secs(20),
+            b_is_unharmed(&registry, "the wire went silent"),
+        );
+        served
+            .await
+            .unwrap_or_else(|_| panic!("held up after {what}"));
+    }
+}

@@ -15,6 +15,8 @@ use tokio::task::AbortHandle;
 pub struct Proxy {
     port: u16,
     trips: Arc<AtomicU64>,
+    accepted: Arc<AtomicU64>,
+    silenced: Arc<AtomicU64>,
     listener: AbortHandle,
 }
 
@@ -28,6 +30,9 @@ impl Proxy {
         let port = listener.local_addr().expect("bound").port();
         let trips = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&trips);
+        let accepted = Arc::new(AtomicU64::new(0));
+        let silenced = Arc::new(AtomicU64::new(0));
+        let (numbers, silence) = (Arc::clone(&accepted), Arc::clone(&silenced));
         let listener = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let Ok(server) = TcpStream::connect(&target).await else {
@@ -41,13 +46,17 @@ impl Proxy {
                 let answered = Arc::new(AtomicBool::new(true));
                 let (asks, answers) = (Arc::clone(&answered), answered);
                 let counter = Arc::clone(&counter);
+                let number = numbers.fetch_add(1, Ordering::SeqCst);
+                let (asking, answering) = (Arc::clone(&silence), Arc::clone(&silence));
                 tokio::spawn(forward(from_client, to_server, latency, move || {
                     if asks.swap(false, Ordering::SeqCst) {
                         counter.fetch_add(1, Ordering::SeqCst);
                     }
+                    number >= asking.load(Ordering::SeqCst)
                 }));
                 tokio::spawn(forward(from_server, to_client, latency, move || {
                     answers.store(true, Ordering::SeqCst);
+                    number >= answering.load(Ordering::SeqCst)
                 }));
             }
         })
@@ -55,8 +64,16 @@ impl Proxy {
         Self {
             port,
             trips,
+            accepted,
+            silenced,
             listener,
         }
+    }
+
+    /// From now on the connections there are stay open and nothing comes through; new ones work.
+    pub fn silence(&self) {
+        let accepted = self.accepted.load(Ordering::SeqCst);
+        self.silenced.store(accepted, Ordering::SeqCst);
     }
 
     /// The same server and role, through this proxy.
@@ -80,11 +97,13 @@ async fn forward(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     latency: Duration,
-    passes: impl Fn(),
+    passes: impl Fn() -> bool,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        passes();
+        if !passes() {
+            std::future::pending::<()>().await;
+        }
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;
         }
