@@ -16,7 +16,7 @@ use tenantry::{
 async fn database_of(owner: &str) -> World {
     let installation = Installation::new("app")
         .tenant_column("tenant_id", TenantType::Text)
-        .database_of(owner);
+        .database_of(tenant(owner));
     let world = world_with(installation, &[owner]).await;
     let mut admin = world.admin().await;
     admin
@@ -269,7 +269,7 @@ async fn shared_database_that_is_given_to_one_tenant_refuses_the_others() {
     let mut admin = world.admin().await;
     Installation::new("app")
         .tenant_column("tenant_id", TenantType::Text)
-        .database_of("a")
+        .database_of(tenant("a"))
         .install(&mut admin)
         .await
         .expect("installed");

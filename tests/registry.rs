@@ -52,7 +52,7 @@ async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 #[tokio::test]
 async fn shared_and_own_databases_are_served_side_by_side() {
     let shared = world(&["a", "b"]).await;
-    let own = world_with(installation().database_of("c"), &["c"]).await;
+    let own = world_with(installation().database_of(tenant("c")), &["c"]).await;
     let directory = StaticDirectory::new()
         .shared(shared.app.clone(), [tenant("a"), tenant("b")])
         .database(tenant("c"), own.app.clone());

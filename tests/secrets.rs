@@ -295,14 +295,14 @@ async fn other_errors(world: &World, a: &TenantScope) -> Vec<Error> {
     let nothing = support::empty_world().await;
     errors.push(build(shared(secret(&nothing))).await.expect_err("empty"));
 
-    let installation = Installation::new("app").database_of("a");
+    let installation = Installation::new("app").database_of(tenant("a"));
     installation
         .install(&mut nothing.admin().await)
         .await
         .expect("installed");
     let wrong = StaticDirectory::new().database(tenant("b"), secret(&nothing));
     errors.push(build(wrong).await.expect_err("a's"));
-    let other = Installation::new("app").database_of("c4n4ry");
+    let other = Installation::new("app").database_of(tenant("c4n4ry"));
     errors.push(
         other
             .install(&mut nothing.admin().await)
