@@ -182,6 +182,31 @@ async fn a_server_killed_by_someone_else_can_be_started_again() {
 }
 
 #[tokio::test]
+async fn a_restart_waits_for_the_children_of_a_killed_server() {
+    let server = PostgresServer::start().await.unwrap();
+    let mut connection = mark(&server).await;
+    let child = text(
+        &mut connection,
+        "select pid::text from pg_stat_activity where backend_type = 'checkpointer'",
+    )
+    .await
+    .expect("a child");
+    drop(connection);
+    // It holds on to the memory that the server shares with its children.
+    kill("-STOP", &child);
+    kill("-KILL", &postmaster(server.folder().unwrap()));
+    let mut restart = std::pin::pin!(server.restart());
+    let early = tokio::time::timeout(Duration::from_secs(1), &mut restart).await;
+    kill("-CONT", &child);
+    assert!(
+        early.is_err(),
+        "came up, or gave up, beside an earlier server: {early:?}"
+    );
+    restart.await.unwrap();
+    assert_marked(&server).await;
+}
+
+#[tokio::test]
 async fn a_database_can_have_any_name_once() {
     let server = PostgresServer::start().await.unwrap();
     let name = r#"A "tenant"; drop database postgres"#;

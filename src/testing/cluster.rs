@@ -48,8 +48,8 @@ impl Cluster {
             fs::write(&file, text).map_err(ServerError::io("writing postgresql.conf"))?;
             match cluster.launch().await? {
                 Launch::Ready => return Ok(cluster),
-                Launch::PortTaken(_) if collisions < MAX_COLLISIONS => collisions += 1,
-                Launch::PortTaken(error) => return Err(error),
+                Launch::Busy(_) if collisions < MAX_COLLISIONS => collisions += 1,
+                Launch::Busy(error) => return Err(error),
             }
         }
     }
@@ -85,9 +85,10 @@ impl Cluster {
         loop {
             match self.launch().await? {
                 Launch::Ready => return Ok(()),
-                // A client's own end of a connection may sit on the port for a moment.
-                Launch::PortTaken(_) if started.elapsed() < TIMEOUT => pause(10 * POLL).await?,
-                Launch::PortTaken(error) => return Err(error),
+                // A client's own end of a connection may sit on the port for a moment, and the
+                // children of a server that was killed need one to notice.
+                Launch::Busy(_) if started.elapsed() < TIMEOUT => pause(10 * POLL).await?,
+                Launch::Busy(error) => return Err(error),
             }
         }
     }
@@ -120,8 +121,9 @@ impl Cluster {
         loop {
             if let Some(status) = self.watchdog.ended() {
                 let error = self.ended("postgres", status);
-                return if self.log_from(log_start).contains("Address already in use") {
-                    Ok(Launch::PortTaken(error))
+                let log = self.log_from(log_start);
+                return if BUSY.iter().any(|message| log.contains(message)) {
+                    Ok(Launch::Busy(error))
                 } else {
                     Err(error)
                 };
@@ -208,7 +210,8 @@ impl Cluster {
 
 enum Launch {
     Ready,
-    PortTaken(ServerError),
+    /// Something in its way may be gone in a moment.
+    Busy(ServerError),
 }
 
 /// A port that is free right now. Those that systems hand out to clients start at 32768 or higher;
@@ -225,6 +228,9 @@ fn free_port() -> Result<u16, ServerError> {
         .map(|address| address.port())
         .map_err(ServerError::io("looking for a free port"))
 }
+
+/// What the log says then: of the port, and of the shared memory of an earlier server.
+const BUSY: [&str; 2] = ["Address already in use", "is still in use"];
 
 /// For each of `initdb`, a start and a stop; they take about a second on an idle machine.
 const TIMEOUT: Duration = Duration::from_secs(60);
