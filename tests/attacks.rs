@@ -258,6 +258,31 @@ async fn guards_that_are_forgotten_or_exchanged() {
     }
 }
 
+/// The scanner reads a backslash as a server does that was not told otherwise by a function.
+#[tokio::test]
+async fn a_commit_that_nobody_saw_is_not_reported_as_ours() {
+    let world = world(&["a", "b"]).await;
+    let registry = world.registry().await;
+    let a = scope(&registry, "a").await;
+    for hidden in [
+        r"SELECT 'a\' || '; COMMIT; --'",
+        r"SELECT 'a\' || '; ROLLBACK; --'",
+    ] {
+        let mut tx = a.begin().await.expect("begun");
+        sqlx::query("SELECT set_config('standard_conforming_strings', 'off', true)")
+            .execute(&mut tx)
+            .await
+            .expect("run");
+        sqlx::raw_sql(hidden)
+            .execute(&mut tx)
+            .await
+            .expect("two statements to the server, one to us");
+        let error = tx.commit().await.expect_err("there is no transaction");
+        assert!(matches!(error, CommitError::OutcomeUnknown(_)), "{error:?}");
+        b_is_unharmed(&registry, hidden).await;
+    }
+}
+
 // Sessions that were prepared for the attack.
 
 #[tokio::test]
@@ -440,6 +465,9 @@ async fn statements_of_one_tenant_run_by_another() {
     ] {
         assert_eq!(Error::from(error).kind(), ErrorKind::StatementRefused);
     }
+    let mut builder = sqlx::QueryBuilder::new("SELECT body FROM notes");
+    let rows = builder.build().fetch_all(&b).await.expect("no binds");
+    assert_eq!(rows.len(), 1);
     // Nothing but one statement in the extended protocol; nothing behind a NUL.
     for text in [
         "SELECT 1; SELECT 2",

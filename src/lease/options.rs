@@ -42,9 +42,9 @@ impl Default for PoolOptions {
 impl PoolOptions {
     /// At most so many connections at a time. Default 10, at least 1.
     ///
-    /// A connection that is being opened or brought in order counts. One that is closed under an
-    /// abandoned statement no longer does, although the server takes up to half a second to
-    /// notice.
+    /// A connection that is being closed or brought in order counts until that is done on our side.
+    /// The server may see that it was closed a moment later: at once where the session was idle,
+    /// within 500 ms where a statement had to be abandoned. Until then it counts one session more.
     #[must_use]
     pub fn max_connections(mut self, max: u32) -> Self {
         self.max_connections = max.max(1);
