@@ -135,14 +135,18 @@ fn after_number(scanner: &Scanner<'_>) -> Result<bool, String> {
     }
 }
 
-/// Whether one of theirs is several of ours: an operator of several characters, or a string that
-/// goes on after another quote, where no backslash can hide a quote.
+/// Whether one of theirs is several of ours: an operator of several characters, a string that goes
+/// on after another quote, where no backslash can hide a quote, or a number with an exponent behind
+/// an underscore, such as `1_0e+1`.
 fn is_part(ours: Token<'_>, theirs: &str) -> bool {
     match ours {
-        Token::Symbol | Token::Equals => theirs.bytes().all(|byte| OPERATOR.contains(&byte)),
-        Token::Constant => {
-            is_number(theirs) || theirs.ends_with('\'') && !theirs.starts_with(['e', 'E'])
+        Token::Symbol | Token::Equals if !is_number(theirs) => {
+            theirs.bytes().all(|byte| OPERATOR.contains(&byte))
         }
+        Token::Constant if !is_number(theirs) => {
+            theirs.ends_with('\'') && !theirs.starts_with(['e', 'E'])
+        }
+        Token::Constant | Token::Symbol | Token::Word(_) => is_number(theirs),
         _ => false,
     }
 }
@@ -157,7 +161,8 @@ fn same_kind(ours: Token<'_>, theirs: &str) -> bool {
     let bytes = theirs.as_bytes();
     let digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
     match ours {
-        Token::Word(word) => word == bytes,
+        // The exponent of `1_0.e5`.
+        Token::Word(word) => word == bytes || is_number(theirs) && bytes.ends_with(word),
         Token::Quoted { unicode, .. } => {
             bytes.ends_with(b"\"") && bytes.starts_with(if unicode { b"U&\"" } else { b"\"" })
                 || unicode && bytes.starts_with(b"u&\"")
@@ -220,6 +225,8 @@ const PIECES: &[&str] = &[
     "0b1",
     "0o7",
     "1_0",
+    "1_0e+1",
+    "1_0.e5",
     "_0",
     "1.",
     ".5",
