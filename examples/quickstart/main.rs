@@ -24,6 +24,7 @@ mod server;
 
 #[path = "../../tests/support/polls.rs"]
 mod polls;
+#[allow(dead_code, reason = "the tests ask it for more")]
 #[path = "../../tests/support/proxy.rs"]
 mod proxy;
 
