@@ -146,7 +146,8 @@ impl TenantScope {
     ///
     /// The closure returns a boxed future because a future that borrows the transaction could not
     /// otherwise be sent to another thread
-    /// (<https://github.com/rust-lang/rust/issues/110338>).
+    /// (<https://github.com/rust-lang/rust/issues/110338>). It borrows nothing but the transaction:
+    /// what the future needs from outside is cloned into it, at each attempt.
     ///
     /// ```no_run
     /// # use tenantry::{Error, TenantScope, TxOptions};

@@ -36,7 +36,22 @@ impl TenantTx {
     }
 }
 
-/// A savepoint of a [`TenantTx`], to which it dereferences.
+/// A savepoint of a [`TenantTx`], to which it dereferences: `&mut *savepoint` is what takes a
+/// statement, and what a method gets that takes a `&mut TenantTx`.
+///
+/// ```no_run
+/// # async fn example(tx: &mut tenantry::TenantTx) -> Result<(), tenantry::Error> {
+/// let mut savepoint = tx.savepoint().await?;
+/// let inserted = sqlx::query("INSERT INTO labels (name) VALUES ('new')")
+///     .execute(&mut *savepoint)
+///     .await;
+/// match inserted {
+///     Ok(_) => savepoint.release().await?,
+///     Err(_) => savepoint.rollback().await?, // the transaction goes on
+/// }
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Drop
 ///
