@@ -141,7 +141,8 @@ impl TenantScope {
     /// panics, and begins anew where [`TxOptions::retry`] says that it is worth it.
     ///
     /// What decides about another attempt is what the server said in the transaction, not what
-    /// `work` made of it. An unknown outcome of the commit is never repeated. `work` may run
+    /// `work` made of it. An unknown outcome of the commit is never repeated, nor is a transaction
+    /// that used [`TenantTx::dangerous_connection`]. `work` may run
     /// several times: what it does elsewhere (mails, counters) belongs behind this call.
     ///
     /// The closure returns a boxed future because a future that borrows the transaction could not
@@ -189,6 +190,7 @@ impl TenantScope {
             attempts += 1;
             let mut tx = self.begin_with(&options).await?;
             let done = work(&mut tx).await;
+            let may_repeat = !tx.went_through_hatch();
             let mut failure = tx.failure().cloned();
             let error = match done {
                 Ok(value) => match tx.commit().await {
@@ -209,7 +211,8 @@ impl TenantScope {
                     error
                 }
             };
-            let Some(failure) = failure else {
+            // What was done through the hatch may have been committed there.
+            let Some(failure) = failure.filter(|_| may_repeat) else {
                 return Err(error);
             };
             let Some(delay) = options

@@ -790,3 +790,28 @@ async fn a_stale_plan_is_replaced() {
         .expect("at the second attempt");
     assert_eq!(columns, 7);
 }
+
+/// What was done through the hatch may have been committed there.
+#[tokio::test]
+async fn transaction_that_used_the_hatch_is_not_repeated() {
+    let world = world(&["a"]).await;
+    let registry = world.registry().await;
+    let a = scope(&registry, "a").await;
+    let attempts = AtomicU32::new(0);
+    let seen = &attempts;
+    let error = a
+        .transaction(TxOptions::default(), |tx| {
+            seen.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async move {
+                tx.dangerous_connection().await?;
+                sqlx::query("DO $$ BEGIN RAISE SQLSTATE '40001'; END $$")
+                    .execute(tx)
+                    .await?;
+                Ok::<_, Error>(())
+            })
+        })
+        .await
+        .expect_err("always");
+    assert_eq!(error.code().as_deref(), Some("40001"));
+    assert_eq!(attempts.load(Ordering::Relaxed), 1);
+}

@@ -182,6 +182,10 @@ impl TenantTx {
         format!("{}:{key}", self.assertion.tenant())
     }
 
+    pub(crate) fn went_through_hatch(&self) -> bool {
+        self.hatch.was_used()
+    }
+
     pub(crate) fn failure(&self) -> Option<&Failure> {
         self.failure.as_ref()
     }
