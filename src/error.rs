@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+use std::time::Duration;
 
 use sqlx::postgres::PgDatabaseError;
 
@@ -31,6 +32,7 @@ struct Inner {
     kind: ErrorKind,
     message: Cow<'static, str>,
     source: Option<BoxError>,
+    retry_after: Option<Duration>,
 }
 
 /// The kinds of [`Error`].
@@ -45,6 +47,14 @@ pub enum ErrorKind {
     InvalidOption,
     /// The directory knows no such tenant.
     TenantUnknown,
+    /// The directory says that the tenant is suspended. Nothing was sent.
+    TenantSuspended,
+    /// The directory says that the tenant is being moved. Nothing was sent; try again later.
+    TenantMoving,
+    /// The directory says that the tenant has been deleted. Nothing was sent.
+    TenantDeleted,
+    /// The directory could not tell where the tenant lives.
+    Directory,
     /// The connection or the database belongs to another tenant. Nothing was read or written.
     Misrouted,
     /// What tenantry installs in a database is missing there, or is of another version.
@@ -53,8 +63,11 @@ pub enum ErrorKind {
     Preflight,
     /// The statement was refused before it was sent; the message says where it belongs.
     StatementRefused,
-    /// No connection became free in `acquire_timeout`.
+    /// The tenant's own connections were all in use for as long as `acquire_timeout`.
     AcquireTimeout,
+    /// All pools or all connections that the registry may have were in use for as long as
+    /// `acquire_timeout`, or the server has none left: see [`Error::retry_after`].
+    Saturated,
     /// The server could not be reached or refused the connection.
     Connect,
     /// The connection broke. What was under way on it has not been committed, unless it was the
@@ -79,11 +92,27 @@ impl Error {
             kind,
             message: message.into(),
             source: None,
+            retry_after: None,
         }))
+    }
+
+    /// For a [`TenantDirectory`](crate::TenantDirectory) of your own: it could not tell where a
+    /// tenant lives, because of `source`.
+    pub fn directory(source: impl Into<BoxError>) -> Self {
+        Self::new(
+            ErrorKind::Directory,
+            "the directory could not tell where the tenant lives",
+        )
+        .with_source(source)
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.0.source = Some(source.into());
+        self
+    }
+
+    pub(crate) fn with_retry_after(mut self, delay: Duration) -> Self {
+        self.0.retry_after = Some(delay);
         self
     }
 
@@ -103,20 +132,33 @@ impl Error {
     }
 
     /// Whether the same work, done again from the start, may succeed without anything being
-    /// mended: serialization failures, deadlocks, lock time-outs, time-outs of the pool, lost
-    /// connections, statements whose table was altered after they were prepared.
+    /// mended: serialization failures, deadlocks, lock time-outs, time-outs of the pool, a
+    /// registry that is saturated, a tenant on its way to another place, a directory that does not
+    /// answer, lost connections, statements whose table was altered after they were prepared.
     ///
     /// A write that was lost with its connection may have been carried out. Repeating it is safe
     /// only if it is idempotent.
     pub fn is_retryable(&self) -> bool {
         match self.kind() {
-            ErrorKind::AcquireTimeout | ErrorKind::Connect | ErrorKind::ConnectionLost => true,
+            ErrorKind::AcquireTimeout
+            | ErrorKind::Saturated
+            | ErrorKind::TenantMoving
+            | ErrorKind::Directory
+            | ErrorKind::Connect
+            | ErrorKind::ConnectionLost => true,
             ErrorKind::Database | ErrorKind::TransactionAborted | ErrorKind::Commit => {
                 matches!(self.code().as_deref(), Some("40001" | "40P01" | "55P03"))
                     || self.database_error().is_some_and(is_stale_plan)
             }
             _ => false,
         }
+    }
+
+    /// How long to wait before the next attempt, where that can be said: after
+    /// [`ErrorKind::Saturated`], [`ErrorKind::TenantMoving`], and while the opening of a
+    /// connection that has failed is not tried again. For the header `Retry-After`.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
     }
 
     /// Whether the tenant is not known to the directory.

@@ -21,7 +21,10 @@ pub mod testing;
 mod tx;
 
 pub use context::TenantContext;
-pub use directory::StaticDirectory;
+pub use directory::{
+    Database, DirectoryChange, Placement, Secret, SecretError, SecretResolver, SecretString,
+    StaticDirectory, TenantDirectory, TenantRecord, TenantState,
+};
 pub use error::{Error, ErrorKind};
 pub use lease::PoolOptions;
 pub use reader::Reader;

@@ -70,18 +70,29 @@ impl TenantRegistryBuilder {
     ///
     /// Cancel safe: the connections that were opened are closed.
     pub async fn build(self) -> Result<TenantRegistry, Error> {
-        let shared = match &self.directory.shared {
-            Some(options) => Some(self.shared(options).await?),
+        let (records, others) = self.directory.snapshot();
+        let others_share = others.is_some();
+        let database = others.or_else(|| {
+            records
+                .iter()
+                .find_map(|(_, record)| match record.placement() {
+                    Placement::Shared { database } => Some(database.clone()),
+                    _ => None,
+                })
+        });
+        let shared = match database {
+            Some(database) => Some(self.shared(&database.connect_options().await?).await?),
             None => None,
         };
-        let mut tenants = HashMap::with_capacity(self.directory.placements.len());
-        let mut opened = stream::iter(&self.directory.placements)
-            .map(async |(tenant, placement)| {
-                let slot = match placement {
-                    Placement::Shared => Slot::Shared,
-                    Placement::Database(options) => {
-                        Slot::Own(self.database(tenant, options).await?)
+        let mut tenants = HashMap::with_capacity(records.len());
+        let mut opened = stream::iter(&records)
+            .map(async |(tenant, record)| {
+                let slot = match record.placement() {
+                    Placement::Database { database } => {
+                        let options = database.connect_options().await?;
+                        Slot::Own(self.database(tenant, &options).await?)
                     }
+                    _ => Slot::Shared,
                 };
                 Ok::<_, Error>((tenant.clone(), slot))
             })
@@ -92,7 +103,7 @@ impl TenantRegistryBuilder {
         }
         drop(opened);
         Ok(TenantRegistry {
-            slots: Arc::new(Slots::new(shared, tenants, self.directory.others_share)),
+            slots: Arc::new(Slots::new(shared, tenants, others_share)),
             names: Arc::new(self.names),
         })
     }

@@ -1,0 +1,80 @@
+//! Where each tenant lives, and whether it may be served.
+
+mod database;
+mod record;
+mod secret;
+mod static_directory;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt as _, stream};
+
+use crate::error::Error;
+use crate::tenant::TenantId;
+
+pub use database::Database;
+pub(crate) use database::{DatabaseKey, ServerKey};
+pub use record::{Placement, TenantRecord, TenantState};
+pub use secret::{Secret, SecretError, SecretResolver, SecretString};
+pub use static_directory::StaticDirectory;
+
+/// Answers where a tenant lives.
+///
+/// A registry asks when a tenant is met for the first time, again when
+/// [`time_to_live`](Self::time_to_live) is over, and at once when [`changes`](Self::changes) says
+/// that something is different. Between these it uses the last answer, so that a directory need
+/// not be fast, and its outage is not every tenant's.
+///
+/// [`StaticDirectory`] is one that lives in memory.
+#[async_trait]
+pub trait TenantDirectory: Send + Sync + 'static {
+    /// Where this tenant lives; `None` if there is no such tenant.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Directory`](crate::ErrorKind::Directory), for a directory of your own made by
+    /// [`Error::directory`], if it cannot tell.
+    ///
+    /// # Cancel safety
+    ///
+    /// Must be cancel safe: a caller who waits for a tenant may give up.
+    async fn find(&self, tenant: &TenantId) -> Result<Option<TenantRecord>, Error>;
+
+    /// The tenants that are [`Active`](TenantState::Active), in ascending order of their ids,
+    /// those that come behind `after`, at most `limit` of them. An empty answer is the end.
+    ///
+    /// # Errors
+    ///
+    /// As [`find`](Self::find).
+    ///
+    /// # Cancel safety
+    ///
+    /// Must be cancel safe.
+    async fn list(&self, after: Option<&TenantId>, limit: usize) -> Result<Vec<TenantId>, Error>;
+
+    /// What has changed since this was called, as soon as it is known. A registry calls it once,
+    /// before its first [`find`](Self::find).
+    ///
+    /// The default never has anything to say.
+    fn changes(&self) -> BoxStream<'static, DirectoryChange> {
+        stream::pending().boxed()
+    }
+
+    /// How long an answer may be used without asking again. The default, `None`, is for a
+    /// directory whose [`changes`](Self::changes) can be relied on.
+    fn time_to_live(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// What a directory has to say of its own accord.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DirectoryChange {
+    /// This tenant came, went, moved, or changed its state.
+    Tenant(TenantId),
+    /// Anything may have changed: changes may have been missed.
+    All,
+}

@@ -1,0 +1,221 @@
+//! A directory in memory.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt as _, stream};
+use parking_lot::RwLock;
+use tokio::sync::broadcast;
+
+use super::{Database, DirectoryChange, Placement, TenantDirectory, TenantRecord, TenantState};
+use crate::error::Error;
+use crate::tenant::TenantId;
+
+/// Which tenants there are and where each of them lives, known to the process itself.
+///
+/// All placements can be mixed: tenants that *share* one database, kept apart by row-level
+/// security; tenants with a *database of their own*, which knows whose it is and refuses every
+/// other tenant's statements; tenants with a *schema of their own*.
+///
+/// Clones share what they know: keep one to [`set_state`](Self::set_state) or
+/// [`put`](Self::put) while a registry runs on it, and the registry heeds it at the next statement.
+///
+/// ```
+/// use sqlx::postgres::PgConnectOptions;
+/// use tenantry::{Database, StaticDirectory, TenantId};
+///
+/// let server = PgConnectOptions::new_without_pgpass().host("localhost").username("app");
+/// let hawaiian: TenantId = "hawaiian".parse()?;
+/// let directory = StaticDirectory::new()
+///     .shared(server.clone().database("app"), ["united".parse()?, "delta".parse()?])
+///     .database(hawaiian, server.clone().database("app_hawaiian"))
+///     .databases(Database::new(server), [("alaska".parse()?, "app_alaska")]);
+/// # let _ = directory;
+/// # Ok::<(), tenantry::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct StaticDirectory(Arc<Inner>);
+
+struct Inner {
+    known: RwLock<Known>,
+    changes: broadcast::Sender<DirectoryChange>,
+}
+
+#[derive(Default)]
+struct Known {
+    records: BTreeMap<TenantId, TenantRecord>,
+    /// Where every tenant lives that is not named.
+    others: Option<Database>,
+}
+
+impl StaticDirectory {
+    /// A directory of nobody.
+    pub fn new() -> Self {
+        Self(Arc::new(Inner {
+            known: RwLock::default(),
+            // Who falls behind by more than this re-reads all.
+            changes: broadcast::Sender::new(256),
+        }))
+    }
+
+    /// These tenants share this database.
+    #[must_use]
+    pub fn shared(
+        self,
+        database: impl Into<Database>,
+        tenants: impl IntoIterator<Item = TenantId>,
+    ) -> Self {
+        let database = database.into();
+        for tenant in tenants {
+            let database = database.clone();
+            self.insert(tenant, TenantRecord::new(Placement::Shared { database }));
+        }
+        self
+    }
+
+    /// Every tenant that is not named otherwise shares this database. For services that learn
+    /// their tenants from a source they trust, such as a verified token; a tenant that does not
+    /// exist then sees no rows instead of getting an error.
+    #[must_use]
+    pub fn shared_by_all(self, database: impl Into<Database>) -> Self {
+        self.0.known.write().others = Some(database.into());
+        self
+    }
+
+    /// This tenant has this database to itself. The database must have been told so, by
+    /// [`Installation::database_of`](crate::sql::Installation::database_of).
+    #[must_use]
+    pub fn database(self, tenant: TenantId, database: impl Into<Database>) -> Self {
+        let database = database.into();
+        self.insert(tenant, TenantRecord::new(Placement::Database { database }));
+        self
+    }
+
+    /// Each of these tenants has a database to itself, all on one server. As
+    /// [`database`](Self::database), for many: they share what is the same for all.
+    #[must_use]
+    pub fn databases<N: Into<Arc<str>>>(
+        self,
+        server: impl Into<Database>,
+        tenants: impl IntoIterator<Item = (TenantId, N)>,
+    ) -> Self {
+        let server = server.into();
+        for (tenant, name) in tenants {
+            let database = server.named(name);
+            self.insert(tenant, TenantRecord::new(Placement::Database { database }));
+        }
+        self
+    }
+
+    /// Each of these tenants has a schema of this database to itself.
+    #[must_use]
+    pub fn schemas<N: Into<Arc<str>>>(
+        self,
+        database: impl Into<Database>,
+        tenants: impl IntoIterator<Item = (TenantId, N)>,
+    ) -> Self {
+        let database = database.into();
+        for (tenant, schema) in tenants {
+            let (database, schema) = (database.clone(), schema.into());
+            let placement = Placement::Schema { database, schema };
+            self.insert(tenant, TenantRecord::new(placement));
+        }
+        self
+    }
+
+    /// What is known of this tenant from now on.
+    pub fn put(&self, tenant: TenantId, record: TenantRecord) {
+        self.insert(tenant.clone(), record);
+        self.tell(tenant);
+    }
+
+    /// In which state this tenant is from now on. `false` if it is not known by name.
+    pub fn set_state(&self, tenant: &TenantId, state: TenantState) -> bool {
+        {
+            let mut known = self.0.known.write();
+            let Some(record) = known.records.get_mut(tenant) else {
+                return false;
+            };
+            *record = record.clone().state(state);
+        }
+        self.tell(tenant.clone());
+        true
+    }
+
+    pub(crate) fn snapshot(&self) -> (Vec<(TenantId, TenantRecord)>, Option<Database>) {
+        let known = self.0.known.read();
+        let records = known.records.iter();
+        let records = records
+            .map(|(id, record)| (id.clone(), record.clone()))
+            .collect();
+        (records, known.others.clone())
+    }
+
+    fn insert(&self, tenant: TenantId, record: TenantRecord) {
+        self.0.known.write().records.insert(tenant, record);
+    }
+
+    fn tell(&self, tenant: TenantId) {
+        // Nobody may be listening.
+        let _ = self.0.changes.send(DirectoryChange::Tenant(tenant));
+    }
+}
+
+#[async_trait]
+impl TenantDirectory for StaticDirectory {
+    async fn find(&self, tenant: &TenantId) -> Result<Option<TenantRecord>, Error> {
+        let known = self.0.known.read();
+        let others = || {
+            let database = known.others.clone()?;
+            Some(TenantRecord::new(Placement::Shared { database }))
+        };
+        Ok(known.records.get(tenant).cloned().or_else(others))
+    }
+
+    async fn list(&self, after: Option<&TenantId>, limit: usize) -> Result<Vec<TenantId>, Error> {
+        let known = self.0.known.read();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let active = known
+            .records
+            .range::<TenantId, _>((from, Bound::Unbounded))
+            .filter(|(_, record)| record.tenant_state() == TenantState::Active);
+        Ok(active.take(limit).map(|(id, _)| id.clone()).collect())
+    }
+
+    fn changes(&self) -> BoxStream<'static, DirectoryChange> {
+        let changes = stream::unfold(self.0.changes.subscribe(), |mut receiver| async {
+            use broadcast::error::RecvError;
+            match receiver.recv().await {
+                Ok(change) => Some((change, receiver)),
+                Err(RecvError::Lagged(_)) => Some((DirectoryChange::All, receiver)),
+                Err(RecvError::Closed) => None,
+            }
+        });
+        changes.boxed()
+    }
+}
+
+impl Default for StaticDirectory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Shows the tenants and none of the options, which hold passwords.
+impl fmt::Debug for StaticDirectory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = self.0.known.read();
+        let tenants = known
+            .records
+            .iter()
+            .map(|(tenant, record)| (tenant.as_str(), record.placement(), record.tenant_state()));
+        f.debug_struct("StaticDirectory")
+            .field("others_share", &known.others.is_some())
+            .field("tenants", &tenants.collect::<Vec<_>>())
+            .finish()
+    }
+}
