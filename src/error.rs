@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::PgDatabaseError;
@@ -26,12 +27,16 @@ type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 /// let through_sqlx = sqlx::Error::from(ours);
 /// assert_eq!(Error::from(through_sqlx).kind(), ErrorKind::InvalidTenantId);
 /// ```
+///
+/// A clone shares its source: one failure to open a connection reaches all who wait for it.
+#[derive(Clone)]
 pub struct Error(Box<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     message: Cow<'static, str>,
-    source: Option<BoxError>,
+    source: Option<Arc<dyn StdError + Send + Sync + 'static>>,
     retry_after: Option<Duration>,
 }
 
@@ -107,7 +112,7 @@ impl Error {
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<BoxError>) -> Self {
-        self.0.source = Some(source.into());
+        self.0.source = Some(Arc::from(source.into()));
         self
     }
 

@@ -15,6 +15,7 @@ mod settings;
 mod slots;
 pub mod sql;
 mod statement;
+mod sync;
 mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -26,11 +27,12 @@ pub use directory::{
     StaticDirectory, TenantDirectory, TenantRecord, TenantState,
 };
 pub use error::{Error, ErrorKind};
-pub use lease::PoolOptions;
+pub use lease::{ConnectionBudget, PoolOptions};
 pub use reader::Reader;
-pub use registry::{TenantRegistry, TenantRegistryBuilder};
+pub use registry::{EagerPools, LazyPools, TenantRegistry, TenantRegistryBuilder};
 pub use scope::TenantScope;
 pub use settings::ContextSettings;
+pub use slots::EvictionCause;
 pub use tenant::TenantId;
 pub use tx::{
     CommitError, IsolationLevel, RetryPolicy, TenantCopyIn, TenantReadTx, TenantSavepoint,

@@ -54,6 +54,8 @@ pub(crate) struct InstalledScope {
     pub(crate) tenant: Option<String>,
     /// `server_version_num`: 150018 for 15.18.
     pub(crate) server_version: u32,
+    /// The number of the process that serves the connection.
+    pub(crate) backend: i32,
 }
 
 /// Compares what is installed with what this process is going to send.
@@ -112,6 +114,7 @@ pub(crate) async fn check_installation(
         scope_oid,
         tenant: installed.tenant,
         server_version: installed.server_version.unsigned_abs(),
+        backend: installed.backend,
     })
 }
 
@@ -120,6 +123,7 @@ struct Installed {
     scope: Option<Oid>,
     has_checks: bool,
     server_version: i32,
+    backend: i32,
     layout: i32,
     oldest_layout: i32,
     tenant_setting: String,
@@ -158,7 +162,7 @@ SELECT pg_catalog.to_regtype('tenantry.scope')::pg_catalog.oid AS scope,
   EXISTS (SELECT FROM pg_catalog.pg_constraint
     WHERE contypid = pg_catalog.to_regtype('tenantry.scope') AND conname = 'tenantry_3_context') AS has_checks,
   pg_catalog.current_setting('server_version_num')::pg_catalog.int4 AS server_version,
-  layout, oldest_layout, tenant_setting, user_setting, further_settings, tenant
+  pg_catalog.pg_backend_pid() AS backend, layout, oldest_layout, tenant_setting, user_setting, further_settings, tenant
 FROM tenantry.installation";
 
 /// Rows of (problem, remedy).

@@ -10,13 +10,13 @@ use futures_util::StreamExt as _;
 use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Connection as _, Either, Execute, Executor, Postgres, SqlStr};
 
-use crate::argument::{self, Admitted, Place, Scoped};
+use crate::argument::{self, Admitted, Scoped};
 use crate::assertion::Assertion;
 use crate::context::TenantContext;
 use crate::error::{Error, is_connection_lost, is_stale_plan};
 use crate::lease::Lease;
 use crate::settings::ContextSettings;
-use crate::slots::Slots;
+use crate::slots::{Place, Purpose, Slots, Test};
 use crate::tenant::TenantId;
 use crate::tx::{CommitError, Failure, TenantReadTx, TenantTx, TxOptions};
 
@@ -45,6 +45,7 @@ pub struct TenantScope {
     slots: Arc<Slots>,
     names: Arc<ContextSettings>,
     assertion: Arc<Assertion>,
+    purpose: Purpose,
 }
 
 impl TenantScope {
@@ -52,13 +53,14 @@ impl TenantScope {
         slots: Arc<Slots>,
         names: Arc<ContextSettings>,
         context: TenantContext,
+        purpose: Purpose,
     ) -> Result<Self, Error> {
-        slots.connections(context.tenant())?;
         let assertion = Arc::new(Assertion::new(context, &names)?);
         Ok(Self {
             slots,
             names,
             assertion,
+            purpose,
         })
     }
 
@@ -106,8 +108,32 @@ impl TenantScope {
     ///
     /// As [`begin`](Self::begin).
     pub async fn begin_with(&self, options: &TxOptions) -> Result<TenantTx, Error> {
-        let connections = self.slots.connections(self.tenant())?;
-        TenantTx::begin(connections, &self.assertion, &self.names, options).await
+        loop {
+            let place = self.place(Test::No).await?;
+            if let Some(tx) = self.begin_on(place, options).await? {
+                return Ok(tx);
+            }
+        }
+    }
+
+    async fn begin_on(&self, place: Place, options: &TxOptions) -> Result<Option<TenantTx>, Error> {
+        let Place { lease, schema } = place;
+        let (assertion, names) = (&self.assertion, &self.names);
+        TenantTx::begin(lease, assertion, names, options, schema.as_deref()).await
+    }
+
+    async fn place(&self, test: Test) -> Result<Place, Error> {
+        self.slots.lease(self.tenant(), self.purpose, test).await
+    }
+
+    /// For a tenant with a schema of its own: names are resolved before any argument is looked at,
+    /// so that a statement needs a transaction which says where they are.
+    async fn begin_for_one(&self, place: Place) -> Result<TenantTx, Error> {
+        let options = TxOptions::default();
+        match self.begin_on(place, &options).await? {
+            Some(tx) => Ok(tx),
+            None => self.begin_with(&options).await,
+        }
     }
 
     /// Begins a READ ONLY transaction, in one round trip.
@@ -232,26 +258,20 @@ impl TenantScope {
         }
     }
 
-    async fn lease(&self) -> Result<Lease, Error> {
-        let mut lease = self.slots.connections(self.tenant())?.lease().await?;
-        lease.connection()?.belongs_to(self.tenant())?;
-        Ok(lease)
-    }
-
     pub(crate) fn admit<'q, E: Execute<'q, Postgres>>(&self, query: E) -> Result<Admitted, Error> {
-        Admitted::new(query, Place::Scope, &self.names)
+        Admitted::new(query, argument::Place::Scope, &self.names)
     }
 
     /// A lease that is armed for the statement, and the statement with its argument.
-    async fn scoped(&self, admitted: Admitted) -> Result<(Lease, Scoped), Error> {
-        let mut lease = self.lease().await?;
+    fn armed(&self, mut lease: Lease, admitted: Admitted) -> Result<(Lease, Scoped), Error> {
+        lease.connection()?.belongs_to(self.tenant())?;
         let scoped = admitted.scoped(&self.assertion, lease.connection()?)?;
         lease.begins_statement();
         Ok((lease, scoped))
     }
 
     fn finish(&self, mut lease: Lease, error: Option<&sqlx::Error>, started: Instant) {
-        lease.options().report_if_slow(started, self.tenant());
+        lease.report_if_slow(started, self.tenant());
         match error {
             None => lease.finished(),
             Some(error) if is_connection_lost(error) => lease.discard(),
@@ -266,7 +286,20 @@ impl TenantScope {
         admitted: Result<Admitted, Error>,
     ) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>> {
         Box::pin(async_stream::try_stream! {
-            let (mut lease, mut scoped) = self.scoped(admitted?).await?;
+            let admitted = admitted?;
+            let place = self.place(Test::Yes).await?;
+            if place.schema.is_some() {
+                let mut tx = self.begin_for_one(place).await?;
+                {
+                    let mut answers = tx.run(Ok(admitted));
+                    while let Some(answer) = answers.next().await {
+                        yield answer?;
+                    }
+                }
+                tx.commit().await.map_err(Error::from)?;
+                return;
+            }
+            let (mut lease, mut scoped) = self.armed(place.lease, admitted)?;
             let started = Instant::now();
             let mut again = Some(scoped.again());
             let failure = loop {
@@ -303,7 +336,15 @@ impl TenantScope {
         admitted: Result<Admitted, Error>,
     ) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>> {
         Box::pin(async move {
-            let (mut lease, scoped) = self.scoped(admitted?).await?;
+            let admitted = admitted?;
+            let place = self.place(Test::Yes).await?;
+            if place.schema.is_some() {
+                let mut tx = self.begin_for_one(place).await?;
+                let answer = tx.run_optional(Ok(admitted)).await?;
+                tx.commit().await.map_err(Error::from)?;
+                return Ok(answer);
+            }
+            let (mut lease, scoped) = self.armed(place.lease, admitted)?;
             let started = Instant::now();
             let again = scoped.again();
             let mut answer = lease.connection()?.raw().fetch_optional(scoped).await;
@@ -353,12 +394,20 @@ impl<'c> Executor<'c> for &'c TenantScope {
         'c: 'e,
     {
         Box::pin(async move {
-            let mut lease = self.lease().await?;
+            let place = self.place(Test::Yes).await?;
+            if place.schema.is_some() {
+                let mut tx = self.begin_for_one(place).await?;
+                let prepared = tx.prepare_with(sql, parameters).await?;
+                tx.rollback().await?;
+                return Ok(prepared);
+            }
+            let mut lease = place.lease;
+            lease.connection()?.belongs_to(self.tenant())?;
             let types = argument::parameters(
                 sql.as_str(),
                 parameters,
                 &self.names,
-                Place::Scope,
+                argument::Place::Scope,
                 lease.connection()?.scope_oid(),
             )?;
             let started = Instant::now();

@@ -62,6 +62,12 @@ pub trait TenantDirectory: Send + Sync + 'static {
         stream::pending().boxed()
     }
 
+    /// Where every tenant lives that [`list`](Self::list) does not name, if there is such a place:
+    /// a registry with eager pools opens it first. The default is `None`.
+    fn shared_by_others(&self) -> Option<Database> {
+        None
+    }
+
     /// How long an answer may be used without asking again. The default, `None`, is for a
     /// directory whose [`changes`](Self::changes) can be relied on.
     fn time_to_live(&self) -> Option<Duration> {

@@ -146,15 +146,6 @@ impl StaticDirectory {
         true
     }
 
-    pub(crate) fn snapshot(&self) -> (Vec<(TenantId, TenantRecord)>, Option<Database>) {
-        let known = self.0.known.read();
-        let records = known.records.iter();
-        let records = records
-            .map(|(id, record)| (id.clone(), record.clone()))
-            .collect();
-        (records, known.others.clone())
-    }
-
     fn insert(&self, tenant: TenantId, record: TenantRecord) {
         self.0.known.write().records.insert(tenant, record);
     }
@@ -196,6 +187,10 @@ impl TenantDirectory for StaticDirectory {
             }
         });
         changes.boxed()
+    }
+
+    fn shared_by_others(&self) -> Option<Database> {
+        self.0.known.read().others.clone()
     }
 }
 

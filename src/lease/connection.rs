@@ -1,7 +1,5 @@
 //! One session: how it is opened, what it is known to carry, how it is tested and cleaned.
 
-use std::time::Instant;
-
 use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgTypeInfo};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Executor as _, SqlStr};
@@ -14,8 +12,8 @@ use crate::tenant::TenantId;
 /// A session of a server, and what is known of it.
 pub(crate) struct Connection {
     pub(super) raw: PgConnection,
-    pub(super) opened_at: Instant,
-    pub(super) used_at: Instant,
+    /// The number of the server's process.
+    pub(super) backend: i32,
     pub(super) traces: Traces,
     /// Whether sqlx closes the statements that it names: without a cache it never does.
     caches: bool,
@@ -87,12 +85,10 @@ impl Connection {
         )
         .await
         .map_err(refused)?;
-        let now = Instant::now();
         Ok(Self {
             caches: raw.cached_statements_size() > 0,
             raw,
-            opened_at: now,
-            used_at: now,
+            backend: installed.backend,
             traces: Traces::None,
             scope_oid: installed.scope_oid,
             tenant: installed.tenant,

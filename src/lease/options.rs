@@ -20,6 +20,7 @@ use crate::tenant::TenantId;
 pub struct PoolOptions {
     pub(crate) max_connections: u32,
     pub(crate) acquire_timeout: Duration,
+    pub(crate) idle_timeout: Option<Duration>,
     pub(crate) max_lifetime: Option<Duration>,
     pub(crate) test_after: Duration,
     pub(crate) abandoned_grace: Duration,
@@ -31,6 +32,7 @@ impl Default for PoolOptions {
         Self {
             max_connections: 10,
             acquire_timeout: Duration::from_secs(30),
+            idle_timeout: Some(Duration::from_secs(10 * 60)),
             max_lifetime: Some(Duration::from_secs(30 * 60)),
             test_after: Duration::from_millis(500),
             abandoned_grace: Duration::from_millis(250),
@@ -44,7 +46,8 @@ impl PoolOptions {
     ///
     /// A connection that is being closed or brought in order counts until that is done on our side.
     /// The server may see that it was closed a moment later: at once where the session was idle,
-    /// within 500 ms where a statement had to be abandoned. Until then it counts one session more.
+    /// within 500 ms where a statement had to be abandoned. Until then it counts one session more;
+    /// under a [`ConnectionBudget`](crate::ConnectionBudget) we wait for the server's word.
     #[must_use]
     pub fn max_connections(mut self, max: u32) -> Self {
         self.max_connections = max.max(1);
@@ -56,6 +59,14 @@ impl PoolOptions {
     #[must_use]
     pub fn acquire_timeout(mut self, timeout: Duration) -> Self {
         self.acquire_timeout = timeout;
+        self
+    }
+
+    /// A connection that nobody used for longer than this is closed, within a second or so.
+    /// Default 10 min; `None` keeps idle connections until `max_lifetime`.
+    #[must_use]
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.idle_timeout = timeout.into();
         self
     }
 

@@ -1,40 +1,49 @@
-//! How a registry comes to be: every database is reached and looked at before the first request.
+//! How a registry comes to be.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
-use sqlx::postgres::PgConnectOptions;
 
 use super::TenantRegistry;
-use crate::directory::{Placement, StaticDirectory};
+use super::config::{EagerPools, LazyPools};
+use crate::directory::TenantDirectory;
 use crate::error::{Error, ErrorKind};
-use crate::lease::{Connections, PoolOptions};
-use crate::preflight;
+use crate::lease::{ConnectionBudget, PoolOptions, Servers};
 use crate::settings::ContextSettings;
-use crate::slots::{Slot, Slots};
+use crate::slots::{PoolOptionsOf, Purpose, Slots, Test};
 use crate::tenant::TenantId;
 
-/// How many databases are looked at at a time.
-const PARALLEL: usize = 8;
+/// How many tenants are read from the directory at a time.
+const PAGE: usize = 1_000;
 
-type PoolOptionsOf = dyn Fn(Option<&TenantId>, PoolOptions) -> PoolOptions + Send + Sync;
+/// How many failures the message of an error names.
+const MOST_FAILURES: usize = 20;
 
 /// What a [`TenantRegistry`] is made from.
 #[must_use = "a builder does nothing by itself, use `.build()`"]
 pub struct TenantRegistryBuilder {
-    directory: StaticDirectory,
+    directory: Arc<dyn TenantDirectory>,
     names: ContextSettings,
-    pool_options: Box<PoolOptionsOf>,
+    pool_options: PoolOptionsOf,
+    opening: Opening,
+    budget: Option<ConnectionBudget>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Opening {
+    Eager(EagerPools),
+    Lazy(LazyPools),
 }
 
 impl TenantRegistryBuilder {
-    pub(super) fn new(directory: StaticDirectory) -> Self {
+    pub(super) fn new(directory: Arc<dyn TenantDirectory>) -> Self {
         Self {
             directory,
             names: ContextSettings::default(),
             pool_options: Box::new(|_, options| options),
+            opening: Opening::Eager(EagerPools::default()),
+            budget: None,
         }
     }
 
@@ -45,7 +54,7 @@ impl TenantRegistryBuilder {
         self
     }
 
-    /// The options of each pool: of a tenant's own database, or, with `None`, of the shared one.
+    /// The options of each pool: of a tenant's own database, or, with `None`, of a shared one.
     pub fn pool_options(
         mut self,
         options: impl Fn(Option<&TenantId>, PoolOptions) -> PoolOptions + Send + Sync + 'static,
@@ -54,7 +63,26 @@ impl TenantRegistryBuilder {
         self
     }
 
-    /// Opens one connection to every database of the directory and checks what it finds there:
+    /// Opens every pool of the directory in [`build`](Self::build). This is the default.
+    pub fn eager(mut self, pools: EagerPools) -> Self {
+        self.opening = Opening::Eager(pools);
+        self
+    }
+
+    /// Opens a pool when its tenant is met.
+    pub fn lazy(mut self, pools: LazyPools) -> Self {
+        self.opening = Opening::Lazy(pools);
+        self
+    }
+
+    /// A cap on the connections to each server. Without one, each pool has its own.
+    pub fn budget(mut self, budget: ConnectionBudget) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// Builds it. Eager pools are opened, with one connection each; lazy ones later. Whenever a
+    /// database is reached for the first time, it is looked at:
     ///
     /// * shared by tenants: the role neither bypasses row-level security nor can become one that
     ///   does, owns no table under it and may not create temporary tables;
@@ -63,103 +91,139 @@ impl TenantRegistryBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Preflight`], [`ErrorKind::Installation`], [`ErrorKind::Misrouted`],
-    /// [`ErrorKind::Connect`], [`ErrorKind::InvalidOption`]; the first one that was met.
+    /// [`ErrorKind::InvalidOption`]. For eager pools also [`ErrorKind::Directory`], and the first
+    /// of [`ErrorKind::Preflight`], [`ErrorKind::Installation`], [`ErrorKind::Misrouted`] and
+    /// [`ErrorKind::Connect`] that was met, unless
+    /// [`EagerPools::start_degraded`] was asked for.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: the connections that were opened are closed.
     pub async fn build(self) -> Result<TenantRegistry, Error> {
-        let (records, others) = self.directory.snapshot();
-        let others_share = others.is_some();
-        let database = others.or_else(|| {
-            records
-                .iter()
-                .find_map(|(_, record)| match record.placement() {
-                    Placement::Shared { database } => Some(database.clone()),
-                    _ => None,
-                })
-        });
-        let shared = match database {
-            Some(database) => Some(self.shared(&database.connect_options().await?).await?),
-            None => None,
+        let (max_pools, idle_timeout) = match self.opening {
+            Opening::Eager(_) => (None, None),
+            Opening::Lazy(lazy) => (Some(lazy.max_pools), lazy.idle_timeout),
         };
-        let mut tenants = HashMap::with_capacity(records.len());
-        let mut opened = stream::iter(&records)
-            .map(async |(tenant, record)| {
-                let slot = match record.placement() {
-                    Placement::Database { database } => {
-                        let options = database.connect_options().await?;
-                        Slot::Own(self.database(tenant, &options).await?)
-                    }
-                    _ => Slot::Shared,
-                };
-                Ok::<_, Error>((tenant.clone(), slot))
+        if let Some(budget) = &self.budget {
+            budget.check(max_pools)?;
+        }
+        let names = Arc::new(self.names);
+        let servers = Servers::new(self.budget, Arc::clone(&names))?;
+        let slots = Slots::new(
+            self.directory,
+            servers,
+            self.pool_options,
+            max_pools,
+            idle_timeout,
+        );
+        // Closes what was opened if this is given up, or fails.
+        let mut registry = TenantRegistry::new(slots, names);
+        if let Opening::Eager(eager) = self.opening {
+            let guard = CloseUnlessBuilt(Some(registry.clone()));
+            let failed = open_all(&registry, eager).await?;
+            guard.built();
+            registry.failed_at_start = failed.into();
+        }
+        Ok(registry)
+    }
+}
+
+/// Opens a connection to every database of the directory. Comes back with those that failed,
+/// where that is allowed.
+async fn open_all(
+    registry: &TenantRegistry,
+    eager: EagerPools,
+) -> Result<Vec<(TenantId, Error)>, Error> {
+    let slots = &registry.slots;
+    let mut failed = Vec::new();
+    let mut opened = 0_usize;
+    // Tenants that are in nobody's list may share a database all the same.
+    if let Some(database) = slots.directory().shared_by_others() {
+        slots.open_shared(database).await?;
+    }
+    let mut after = None;
+    loop {
+        let page = slots.directory().list(after.as_ref(), PAGE).await?;
+        let Some(last) = page.last().cloned() else {
+            break;
+        };
+        let mut attempts = stream::iter(page)
+            .map(async |tenant| {
+                let attempt = slots.lease(&tenant, Purpose::Foreground, Test::Yes).await;
+                (tenant, attempt.map(drop))
             })
-            .buffer_unordered(PARALLEL);
-        while let Some(slot) = opened.next().await {
-            let (tenant, slot) = slot?;
-            tenants.insert(tenant, slot);
+            .buffer_unordered(eager.parallel);
+        while let Some((tenant, attempt)) = attempts.next().await {
+            match attempt {
+                Ok(()) => opened += 1,
+                // It was taken away while we came to it.
+                Err(error) if !matters(&error) => {}
+                Err(error) if eager.start_degraded => {
+                    tracing::warn!(%tenant, kind = ?error.kind(), "the tenant's database could not be opened");
+                    failed.push((tenant, error));
+                }
+                Err(error) => return Err(error),
+            }
         }
-        drop(opened);
-        Ok(TenantRegistry {
-            slots: Arc::new(Slots::new(shared, tenants, others_share)),
-            names: Arc::new(self.names),
-        })
+        after = Some(last);
     }
+    if opened == 0 && !failed.is_empty() {
+        return Err(nothing_opened(failed));
+    }
+    Ok(failed)
+}
 
-    async fn shared(&self, options: &PgConnectOptions) -> Result<Connections, Error> {
-        let connections = self.connections(None, options)?;
-        let mut lease = connections.lease().await?;
-        lease.begins_statement();
-        let connection = lease.connection()?;
-        if connection.tenant().is_some() {
-            return Err(Error::new(
-                ErrorKind::Misrouted,
-                "the shared database was installed as the database of one tenant",
-            ));
+fn matters(error: &Error) -> bool {
+    !matches!(
+        error.kind(),
+        ErrorKind::TenantUnknown
+            | ErrorKind::TenantSuspended
+            | ErrorKind::TenantMoving
+            | ErrorKind::TenantDeleted
+    )
+}
+
+/// A registry that serves nobody is not degraded but broken.
+fn nothing_opened(failed: Vec<(TenantId, Error)>) -> Error {
+    let names: Vec<&str> = failed
+        .iter()
+        .take(MOST_FAILURES)
+        .map(|(tenant, _)| tenant.as_str())
+        .collect();
+    let message = format!(
+        "not one database of {} could be opened, among them those of {}",
+        failed.len(),
+        names.join(", ")
+    );
+    let first = failed.into_iter().next();
+    match first {
+        Some((_, error)) => Error::new(error.kind(), message).with_source(error),
+        None => Error::new(ErrorKind::Connect, message),
+    }
+}
+
+struct CloseUnlessBuilt(Option<TenantRegistry>);
+
+impl CloseUnlessBuilt {
+    fn built(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CloseUnlessBuilt {
+    fn drop(&mut self) {
+        if let Some(registry) = self.0.take() {
+            registry.close();
         }
-        preflight::check_role(connection.raw()).await?;
-        lease.finished();
-        Ok(connections)
-    }
-
-    async fn database(
-        &self,
-        tenant: &TenantId,
-        options: &PgConnectOptions,
-    ) -> Result<Connections, Error> {
-        let connections = self.connections(Some(tenant), options)?;
-        let mut lease = connections.lease().await?;
-        let connection = lease.connection()?;
-        connection.belongs_to(tenant)?;
-        if connection.tenant().is_none() {
-            return Err(Error::new(
-                ErrorKind::Installation,
-                format!(
-                    "the database of tenant {tenant} does not know whose it is: \
-                     run tenantry::sql::Installation::install on it with database_of"
-                ),
-            ));
-        }
-        Ok(connections)
-    }
-
-    fn connections(
-        &self,
-        tenant: Option<&TenantId>,
-        options: &PgConnectOptions,
-    ) -> Result<Connections, Error> {
-        let pool = (self.pool_options)(tenant, PoolOptions::default());
-        Connections::new(options.clone(), self.names.clone(), pool)
     }
 }
 
 impl fmt::Debug for TenantRegistryBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TenantRegistryBuilder")
-            .field("directory", &self.directory)
             .field("settings", &self.names)
+            .field("opening", &self.opening)
+            .field("budget", &self.budget)
             .finish_non_exhaustive()
     }
 }

@@ -1,18 +1,21 @@
 //! The map from tenants to connections, and the only way to a scope.
 
 mod builder;
+mod config;
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::context::TenantContext;
-use crate::directory::StaticDirectory;
+use crate::directory::TenantDirectory;
 use crate::error::Error;
 use crate::scope::TenantScope;
 use crate::settings::ContextSettings;
-use crate::slots::Slots;
+use crate::slots::{EvictionCause, Purpose, Slots};
+use crate::tenant::TenantId;
 
 pub use builder::TenantRegistryBuilder;
+pub use config::{EagerPools, LazyPools};
 
 /// Knows where each tenant lives and holds the connections there, all of them private: the only
 /// way to the data leads through a [`TenantScope`].
@@ -23,37 +26,71 @@ pub use builder::TenantRegistryBuilder;
 pub struct TenantRegistry {
     slots: Arc<Slots>,
     names: Arc<ContextSettings>,
+    failed_at_start: Arc<[(TenantId, Error)]>,
 }
 
 impl TenantRegistry {
     /// A registry over the tenants of this directory.
-    pub fn builder(directory: StaticDirectory) -> TenantRegistryBuilder {
-        TenantRegistryBuilder::new(directory)
+    pub fn builder(directory: impl TenantDirectory) -> TenantRegistryBuilder {
+        TenantRegistryBuilder::new(Arc::new(directory))
+    }
+
+    fn new(slots: Arc<Slots>, names: Arc<ContextSettings>) -> Self {
+        Self {
+            slots,
+            names,
+            failed_at_start: Arc::new([]),
+        }
     }
 
     /// Binds a context. Opens and holds no connection.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TenantUnknown`](crate::ErrorKind::TenantUnknown),
-    /// [`ErrorKind::InvalidContext`](crate::ErrorKind::InvalidContext).
+    /// [`TenantUnknown`], [`TenantSuspended`], [`TenantMoving`], [`TenantDeleted`],
+    /// [`Directory`], [`InvalidContext`], [`Closed`].
+    ///
+    /// [`TenantUnknown`]: crate::ErrorKind::TenantUnknown
+    /// [`TenantSuspended`]: crate::ErrorKind::TenantSuspended
+    /// [`TenantMoving`]: crate::ErrorKind::TenantMoving
+    /// [`TenantDeleted`]: crate::ErrorKind::TenantDeleted
+    /// [`Directory`]: crate::ErrorKind::Directory
+    /// [`InvalidContext`]: crate::ErrorKind::InvalidContext
+    /// [`Closed`]: crate::ErrorKind::Closed
     ///
     /// # Cancel safety
     ///
     /// Cancel safe.
-    // Async although it does not wait yet: a directory that is not in memory will.
     pub async fn scope(&self, context: impl Into<TenantContext>) -> Result<TenantScope, Error> {
-        TenantScope::new(
-            Arc::clone(&self.slots),
-            Arc::clone(&self.names),
-            context.into(),
-        )
+        let context = context.into();
+        self.slots.check(context.tenant()).await?;
+        self.bind(context, Purpose::Foreground)
+    }
+
+    fn bind(&self, context: TenantContext, purpose: Purpose) -> Result<TenantScope, Error> {
+        let (slots, names) = (Arc::clone(&self.slots), Arc::clone(&self.names));
+        TenantScope::new(slots, names, context, purpose)
+    }
+
+    /// The tenants whose databases could not be opened when the registry was built, and why; see
+    /// [`EagerPools::start_degraded`].
+    pub fn failed_at_start(&self) -> &[(TenantId, Error)] {
+        &self.failed_at_start
+    }
+
+    /// Gives up the pool of this tenant's own database: idle connections are closed at once, the
+    /// others when what runs on them has ended. The tenant's next statement opens it anew. `false`
+    /// if there was none.
+    pub fn evict(&self, tenant: &TenantId) -> bool {
+        let is_its = |target: &_| crate::slots::Target::tenant(target) == Some(tenant);
+        let pools = self.slots.pools();
+        pools.retire(EvictionCause::Explicit, |target, _| is_its(target)) > 0
     }
 
     /// Takes no more work. Idle connections are closed at once, the others when what runs on them
     /// has ended; those who wait for one get [`ErrorKind::Closed`](crate::ErrorKind::Closed).
     pub fn close(&self) {
-        self.slots.all().for_each(crate::lease::Connections::close);
+        self.slots.close();
     }
 }
 

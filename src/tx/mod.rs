@@ -23,7 +23,7 @@ use crate::argument::{self, Admitted, Place, Scoped};
 use crate::assertion::Assertion;
 use crate::context::TenantContext;
 use crate::error::{Error, ErrorKind, is_connection_lost};
-use crate::lease::{Connections, Lease, Traces};
+use crate::lease::{Lease, Traces};
 use crate::settings::ContextSettings;
 
 pub use commit::CommitError;
@@ -74,46 +74,46 @@ pub struct TenantTx {
 }
 
 impl TenantTx {
-    /// One round trip. Repeated on another connection when one that was idle turns out dead.
+    /// One round trip. `None` if the connection, which was idle, turned out dead: nothing was done
+    /// then, and it may be tried on another.
     pub(crate) async fn begin(
-        connections: &Connections,
+        mut lease: Lease,
         assertion: &Arc<Assertion>,
         names: &Arc<ContextSettings>,
         options: &TxOptions,
-    ) -> Result<Self, Error> {
-        let message = options.begin(assertion.set_local())?;
-        loop {
-            let mut lease = connections.lease_untested().await?;
-            lease.connection()?.belongs_to(assertion.tenant())?;
-            lease.begins_transaction();
-            let connection = lease.connection()?;
-            // A tenant's own database may have no policies, and statements of the simple protocol
-            // carry no argument that it could refuse: it is asked before there is a transaction.
-            let question = match connection.tenant() {
-                Some(_) => assertion.question(),
-                None => "",
-            };
-            let message = format!("{question}{message}");
-            let sent = connection.raw().execute(AssertSqlSafe(message)).await;
-            let Err(error) = sent.map_err(Error::from) else {
-                return Ok(Self {
-                    lease,
-                    assertion: Arc::clone(assertion),
-                    names: Arc::clone(names),
-                    unsettled: false,
-                    savepoints: savepoint::Stack::default(),
-                    hatch: hatch::Hatch::default(),
-                    failure: None,
-                });
-            };
-            if error.kind() != ErrorKind::ConnectionLost {
-                return Err(error);
-            }
-            lease.discard();
-            if lease.opened_now() {
-                return Err(error);
-            }
+        schema: Option<&str>,
+    ) -> Result<Option<Self>, Error> {
+        let message = options.begin(assertion.set_local(), schema)?;
+        lease.connection()?.belongs_to(assertion.tenant())?;
+        lease.begins_transaction();
+        let connection = lease.connection()?;
+        // A tenant's own database may have no policies, and statements of the simple protocol
+        // carry no argument that it could refuse: it is asked before there is a transaction.
+        let question = match connection.tenant() {
+            Some(_) => assertion.question(),
+            None => "",
+        };
+        let message = format!("{question}{message}");
+        let sent = connection.raw().execute(AssertSqlSafe(message)).await;
+        let Err(error) = sent.map_err(Error::from) else {
+            return Ok(Some(Self {
+                lease,
+                assertion: Arc::clone(assertion),
+                names: Arc::clone(names),
+                unsettled: false,
+                savepoints: savepoint::Stack::default(),
+                hatch: hatch::Hatch::default(),
+                failure: None,
+            }));
+        };
+        if error.kind() != ErrorKind::ConnectionLost {
+            return Err(error);
         }
+        lease.discard();
+        if lease.opened_now() {
+            return Err(error);
+        }
+        Ok(None)
     }
 
     /// Who acts.
@@ -296,7 +296,7 @@ impl TenantTx {
                     }
                 }
             }
-            self.lease.options().report_if_slow(started, self.assertion.tenant());
+            self.lease.report_if_slow(started, self.assertion.tenant());
             if let Some(error) = failure {
                 Err(self.seen(error))?;
             }
@@ -316,9 +316,7 @@ impl TenantTx {
             let scoped = self.scoped(admitted).await?;
             let started = Instant::now();
             let answer = self.lease.connection()?.raw().fetch_optional(scoped).await;
-            self.lease
-                .options()
-                .report_if_slow(started, self.assertion.tenant());
+            self.lease.report_if_slow(started, self.assertion.tenant());
             answer.map_err(|error| self.seen(error))
         })
     }

@@ -109,7 +109,8 @@ impl TxOptions {
         self
     }
 
-    /// `SET LOCAL search_path`: the schemas in which unqualified names are looked up.
+    /// `SET LOCAL search_path`: the schemas in which unqualified names are looked up. Where the
+    /// tenant has a schema of its own, that one comes before them.
     pub fn search_path<S: Into<String>>(mut self, schemas: impl IntoIterator<Item = S>) -> Self {
         self.search_path = schemas.into_iter().map(Into::into).collect();
         self
@@ -127,20 +128,21 @@ impl TxOptions {
     /// is a transaction. The statements of one message of the simple protocol share a transaction,
     /// which BEGIN turns into a block of its own, and the settings stay in it
     /// (<https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT>).
-    pub(super) fn begin(&self, set_local: &str) -> Result<String, Error> {
+    ///
+    /// The `schema` of a tenant that has one of its own comes first in the search path.
+    pub(super) fn begin(&self, set_local: &str, schema: Option<&str>) -> Result<String, Error> {
         let mut text = String::from(set_local);
         for (name, timeout) in TIMEOUTS.iter().zip(self.timeouts) {
             if let Some(timeout) = timeout {
                 let _ = write!(text, "SET LOCAL {name} = {}; ", milliseconds(timeout)?);
             }
         }
-        if !self.search_path.is_empty() {
-            let schemas: Result<Vec<_>, Error> = self
-                .search_path
-                .iter()
-                .map(|schema| identifier(schema))
-                .collect();
-            let _ = write!(text, "SET LOCAL search_path = {}; ", schemas?.join(", "));
+        let path = schema
+            .into_iter()
+            .chain(self.search_path.iter().map(String::as_str));
+        let path = path.map(identifier).collect::<Result<Vec<_>, Error>>()?;
+        if !path.is_empty() {
+            let _ = write!(text, "SET LOCAL search_path = {}; ", path.join(", "));
         }
         if let Some(role) = &self.role {
             let _ = write!(text, "SET LOCAL ROLE {}; ", identifier(role)?);

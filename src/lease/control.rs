@@ -1,0 +1,145 @@
+//! The session of ours on a server whose connections are counted.
+//!
+//! Closing a connection does not wait for the server: sqlx sends the farewell and lets the socket
+//! go, and `pg_stat_activity` may count the session for some time. So the server is asked.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sqlx::postgres::PgConnection;
+use sqlx::{ConnectOptions as _, Connection as _};
+use tokio::sync::Mutex as TurnMutex;
+use tokio::time::{sleep, timeout};
+
+use crate::directory::Database;
+use crate::error::{Error, ErrorKind};
+
+/// Knows how many connections the server has for us, and which of them are gone.
+pub(super) struct Control {
+    /// What the pools of this server may have together.
+    cap: usize,
+    name: String,
+    /// That of the pool which was opened last: whoever can connect as it can ask.
+    database: Mutex<Option<Database>>,
+    /// One question at a time. `None` until the first, and after the session broke.
+    session: TurnMutex<Option<PgConnection>>,
+}
+
+/// How long the server may take to answer. One that is slower is asked anew.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Control {
+    pub(super) fn new(cap: usize, name: &str) -> Self {
+        Self {
+            cap,
+            name: name.to_owned(),
+            database: Mutex::default(),
+            session: TurnMutex::default(),
+        }
+    }
+
+    /// That there is a session to ask on, before the first connection is opened that has to be
+    /// counted.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Connect`], or [`ErrorKind::Preflight`] if the server does not take as many
+    /// connections as the budget has.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub(super) async fn ready(&self, pool: &Database) -> Result<(), Error> {
+        *self.database.lock() = Some(pool.named(&*self.name));
+        let mut session = self.session.lock().await;
+        if session.is_none() {
+            *session = Some(self.connect().await?);
+        }
+        Ok(())
+    }
+
+    /// Comes back when the server has no session of this number any more. While nobody answers,
+    /// it does not come back: what cannot be seen counts.
+    pub(super) async fn gone(&self, backend: i32) {
+        let mut pause = Duration::from_millis(1);
+        loop {
+            match timeout(PATIENCE, self.is_gone(backend)).await {
+                Ok(Ok(true)) => return,
+                Ok(Ok(false)) => {}
+                Ok(Err(_)) | Err(_) => {
+                    tracing::debug!("the session that counts connections does not answer");
+                }
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(250));
+        }
+    }
+
+    /// The session is taken out while it is asked, so that one whose question was abandoned is
+    /// never asked again.
+    async fn is_gone(&self, backend: i32) -> Result<bool, Error> {
+        let mut place = self.session.lock().await;
+        let mut session = match place.take() {
+            Some(session) => session,
+            None => self.connect().await?,
+        };
+        let gone = sqlx::query_scalar(GONE)
+            .bind(backend)
+            .fetch_one(&mut session)
+            .await?;
+        *place = Some(session);
+        Ok(gone)
+    }
+
+    async fn connect(&self) -> Result<PgConnection, Error> {
+        let refused = |error: sqlx::Error| {
+            Error::new(
+                ErrorKind::Connect,
+                "the session that counts the connections of a budget could not be opened: \
+                 ConnectionBudget::control_database names its database",
+            )
+            .with_source(error)
+        };
+        let database = self.database.lock().clone();
+        let Some(database) = database else {
+            return Err(refused(sqlx::Error::PoolClosed));
+        };
+        let options = database
+            .connect_options()
+            .await?
+            .disable_statement_logging();
+        let mut session = options.connect().await.map_err(refused)?;
+        let places: i32 = sqlx::query_scalar(PLACES)
+            .fetch_one(&mut session)
+            .await
+            .map_err(refused)?;
+        if self.cap > places.unsigned_abs() as usize {
+            let _ = session.close().await;
+            return Err(Error::new(
+                ErrorKind::Preflight,
+                format!(
+                    "the connection budget is larger than what the server takes from this role, \
+                     {places} connections: lower the budget or raise max_connections"
+                ),
+            ));
+        }
+        Ok(session)
+    }
+
+    /// Ends the session. It is opened again when there is a question.
+    pub(super) async fn close(&self) {
+        if let Some(session) = self.session.lock().await.take() {
+            let _ = timeout(PATIENCE, session.close()).await;
+        }
+    }
+}
+
+/// By the number of the process and not by a name: the row is there for every role to count, its
+/// texts are not. <https://www.postgresql.org/docs/current/monitoring-stats.html>
+const GONE: &str = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity($1))";
+
+/// `reserved_connections` is new in PostgreSQL 16.
+const PLACES: &str = "\
+SELECT pg_catalog.current_setting('max_connections')::pg_catalog.int4
+  - pg_catalog.current_setting('superuser_reserved_connections')::pg_catalog.int4
+  - coalesce(pg_catalog.current_setting('reserved_connections', true)::pg_catalog.int4, 0)";

@@ -1,0 +1,98 @@
+//! A connection in somebody's hands.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Pool, Types};
+
+/// A connection and the times that decide what becomes of it.
+pub(super) struct Held<C> {
+    pub(super) connection: C,
+    pub(super) opened_at: Instant,
+    /// Since when its pool has had it while others may have been waiting.
+    pub(super) turn_began: Instant,
+    pub(super) used_at: Instant,
+    /// Whether it has been in somebody's hands.
+    pub(super) was_out: bool,
+}
+
+/// A connection that is in use.
+///
+/// # Drop
+///
+/// It goes back to its pool as it is. What is not fit for the next borrower must not be dropped
+/// but [`close`](Self::close)d.
+pub(crate) struct Checkout<T: Types> {
+    pool: Arc<Pool<T>>,
+    /// `None` once it was closed.
+    held: Option<Held<T::Connection>>,
+    /// Whom it counts for, where that is counted.
+    tenant: Option<T::Tenant>,
+    is_new: bool,
+    is_fresh: bool,
+    was_used: bool,
+}
+
+impl<T: Types> Checkout<T> {
+    pub(super) fn new(
+        pool: &Arc<Pool<T>>,
+        held: Held<T::Connection>,
+        tenant: Option<T::Tenant>,
+        now: Instant,
+    ) -> Self {
+        let is_fresh = now.saturating_duration_since(held.used_at) <= pool.limits().test_after;
+        Self {
+            is_new: is_fresh && !held.was_out,
+            is_fresh,
+            was_used: false,
+            pool: Arc::clone(pool),
+            held: Some(held),
+            tenant,
+        }
+    }
+
+    pub(crate) fn pool(&self) -> &Arc<Pool<T>> {
+        &self.pool
+    }
+
+    /// `None` after [`close`](Self::close).
+    pub(crate) fn connection(&mut self) -> Option<&mut T::Connection> {
+        self.was_used = true;
+        self.held.as_mut().map(|held| &mut held.connection)
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Whether nobody has used it before, and it was opened a moment ago.
+    pub(crate) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Whether it was used so short a time ago that it need not be tested.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.is_fresh
+    }
+
+    /// Gives the connection up. It counts until the server has let go of it.
+    pub(crate) fn close(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.pool
+                .close_checked_out(held.connection, self.tenant.take());
+        }
+    }
+}
+
+impl<T: Types> Drop for Checkout<T> {
+    fn drop(&mut self) {
+        if let Some(mut held) = self.held.take() {
+            let now = Instant::now();
+            held.was_out = true;
+            if self.was_used {
+                held.used_at = now;
+            }
+            self.pool.put_back(held, self.tenant.take(), now);
+        }
+    }
+}

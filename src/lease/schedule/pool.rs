@@ -1,0 +1,432 @@
+//! The connections to one database with one role.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::checkout::Held;
+use super::effects::Effects;
+use super::server::Flow;
+use super::{BACK_OFF, Checkout, Driver as _, Server, Types, Wait};
+use crate::sync::{Mutex, MutexGuard};
+
+/// How many connections a pool gets, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PoolLimits {
+    pub(crate) max: usize,
+    /// How many of them one tenant may use at a time; `None` for a pool of one tenant, where
+    /// nobody is told apart.
+    pub(crate) max_per_tenant: Option<usize>,
+    /// So many are not taken away for others.
+    pub(crate) min: usize,
+    pub(crate) test_after: Duration,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) max_lifetime: Option<Duration>,
+}
+
+pub(crate) struct Pool<T: Types> {
+    pub(super) number: u64,
+    server: Arc<Server<T>>,
+    limits: PoolLimits,
+    home: T::Home,
+    /// Microseconds on the server's clock; 0 for a pool that only background work has used.
+    last_used: AtomicU64,
+    /// Told when a pool that leases no more holds no connection any more.
+    drained: Notify,
+    state: Mutex<PoolState<T>>,
+}
+
+pub(super) struct PoolState<T: Types> {
+    /// The one used last is at the back and is used next, so that the others can grow old.
+    pub(super) idle: VecDeque<Held<T::Connection>>,
+    pub(super) in_use: usize,
+    pub(super) opening: usize,
+    pub(super) closing: usize,
+    /// How many each tenant uses, where that is limited.
+    tenants: HashMap<T::Tenant, usize>,
+    pub(super) waiting: usize,
+    /// Whether a connection was opened since the last failure: until then they are opened one at
+    /// a time.
+    pub(super) proven: bool,
+    pub(super) failed: Option<Failed<T::Failure>>,
+    pub(super) retired: bool,
+    leases: u64,
+    opened: u64,
+    failures: u64,
+}
+
+pub(super) struct Failed<F> {
+    pub(super) failure: F,
+    pub(super) times: u32,
+    pub(super) until: Instant,
+}
+
+/// What a pool has, and what was done on it since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PoolCounts {
+    pub(crate) idle: usize,
+    pub(crate) in_use: usize,
+    pub(crate) opening: usize,
+    pub(crate) closing: usize,
+    pub(crate) waiting: usize,
+    pub(crate) leases: u64,
+    pub(crate) opened: u64,
+    pub(crate) failures: u64,
+}
+
+/// An answer without waiting.
+pub(crate) enum TryLease<T: Types> {
+    Leased(Checkout<T>),
+    /// Ask with [`Pool::wait`].
+    Wait,
+    /// The pool leases no more.
+    Retired,
+}
+
+impl<T: Types> Pool<T> {
+    pub(super) fn new(
+        number: u64,
+        server: &Arc<Server<T>>,
+        limits: PoolLimits,
+        home: T::Home,
+    ) -> Self {
+        Self {
+            number,
+            server: Arc::clone(server),
+            limits,
+            home,
+            last_used: AtomicU64::new(0),
+            drained: Notify::new(),
+            state: Mutex::new(PoolState {
+                idle: VecDeque::new(),
+                in_use: 0,
+                opening: 0,
+                closing: 0,
+                tenants: HashMap::new(),
+                waiting: 0,
+                proven: false,
+                failed: None,
+                retired: false,
+                leases: 0,
+                opened: 0,
+                failures: 0,
+            }),
+        }
+    }
+
+    pub(crate) fn home(&self) -> &T::Home {
+        &self.home
+    }
+
+    pub(crate) fn server(&self) -> &Arc<Server<T>> {
+        &self.server
+    }
+
+    pub(crate) fn limits(&self) -> &PoolLimits {
+        &self.limits
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, PoolState<T>> {
+        self.state.lock()
+    }
+
+    /// The way that most take: one short lock, and nobody else involved. Only while nobody waits
+    /// for a connection of this server, so that nobody is overtaken. One that has to be `fresh`
+    /// was used a moment ago.
+    pub(crate) fn try_lease(
+        self: &Arc<Self>,
+        tenant: &T::Tenant,
+        fresh: bool,
+        now: Instant,
+    ) -> TryLease<T> {
+        if self.server.has_waiters() {
+            return TryLease::Wait;
+        }
+        let mut state = self.lock();
+        if state.retired {
+            return TryLease::Retired;
+        }
+        if state.at_limit(tenant, &self.limits) {
+            return TryLease::Wait;
+        }
+        let usable = |held: &mut Held<_>| {
+            let idle_for = now.saturating_duration_since(held.used_at);
+            !self.is_too_old(held, now) && (!fresh || idle_for <= self.limits.test_after)
+        };
+        let Some(held) = state.idle.pop_back_if(usable) else {
+            return TryLease::Wait;
+        };
+        let tenant = state.begin_use(tenant, &self.limits);
+        drop(state);
+        TryLease::Leased(Checkout::new(self, held, tenant, now))
+    }
+
+    /// A place in the queue.
+    pub(crate) fn wait(self: &Arc<Self>, tenant: &T::Tenant, now: Instant) -> Wait<T> {
+        self.server.enqueue(self, tenant, now)
+    }
+
+    pub(super) fn forget(&self, tenant: &T::Tenant, number: u64) {
+        let flow = Flow {
+            pool: self.number,
+            tenant: tenant.clone(),
+        };
+        self.server.forget(self, &flow, number);
+        self.server.driver().idle();
+    }
+
+    /// Used now by somebody who counts: background work does not, lest a job over all tenants
+    /// make the pools of the busy ones look old.
+    pub(crate) fn touch(&self, now: Instant) {
+        self.last_used
+            .store(self.server.ticks(now), Ordering::Relaxed);
+    }
+
+    /// When [`touch`](Self::touch) was called last, in microseconds on the server's clock.
+    pub(crate) fn last_used(&self) -> u64 {
+        self.last_used.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn put_back(
+        self: &Arc<Self>,
+        held: Held<T::Connection>,
+        tenant: Option<T::Tenant>,
+        now: Instant,
+    ) {
+        let too_old = self.is_too_old(&held, now);
+        let mut effects = Effects::new();
+        {
+            let mut state = self.lock();
+            state.end_use(tenant);
+            if state.retired || too_old {
+                state.closing += 1;
+                effects.close(self, held.connection);
+            } else {
+                state.idle.push_back(held);
+            }
+            if !state.is_busy() {
+                effects.rests();
+            }
+        }
+        // Whoever began to wait after this question has looked into the pool behind our lock.
+        if self.server.has_waiters() {
+            self.server.dispatch(now, &mut effects);
+        }
+        effects.carry_out(&self.server);
+    }
+
+    pub(super) fn close_checked_out(
+        self: &Arc<Self>,
+        connection: T::Connection,
+        tenant: Option<T::Tenant>,
+    ) {
+        let mut effects = Effects::new();
+        {
+            let mut state = self.lock();
+            state.end_use(tenant);
+            state.closing += 1;
+            effects.close(self, connection);
+        }
+        effects.rests();
+        effects.carry_out(&self.server);
+    }
+
+    /// A connection that was asked for is there.
+    pub(crate) fn opened(self: &Arc<Self>, connection: T::Connection, now: Instant) {
+        let mut effects = Effects::new();
+        {
+            let mut state = self.lock();
+            state.opening -= 1;
+            state.opened += 1;
+            state.proven = true;
+            state.failed = None;
+            if state.retired {
+                state.closing += 1;
+                effects.close(self, connection);
+            } else {
+                state.idle.push_back(Held {
+                    connection,
+                    opened_at: now,
+                    turn_began: now,
+                    used_at: now,
+                    was_out: false,
+                });
+            }
+        }
+        self.server.dispatch(now, &mut effects);
+        effects.rests();
+        effects.carry_out(&self.server);
+    }
+
+    /// A connection that was asked for could not be had. Whoever waits and has no other connection
+    /// to hope for is told; the next attempt comes after a while.
+    pub(crate) fn not_opened(self: &Arc<Self>, failure: T::Failure, now: Instant) {
+        let mut effects = Effects::new();
+        self.server.not_opened(self, failure, now, &mut effects);
+        effects.rests();
+        effects.carry_out(&self.server);
+    }
+
+    /// The server has let go of a connection that was being closed, or was never opened.
+    pub(crate) fn closed(self: &Arc<Self>, now: Instant) {
+        let mut effects = Effects::new();
+        self.server.closed(self, now, &mut effects);
+        effects.rests();
+        effects.carry_out(&self.server);
+    }
+
+    /// Leases no more: idle connections are closed now, the others when they come back, and who
+    /// waits has to look elsewhere.
+    pub(crate) fn retire(self: &Arc<Self>) {
+        self.server.retire(self, |_| true);
+    }
+
+    /// As [`retire`](Self::retire), if nobody uses it, waits for it or opens it.
+    pub(crate) fn retire_if_idle(self: &Arc<Self>) -> bool {
+        self.server
+            .retire(self, |state| !state.is_busy() && !state.retired)
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.lock().retired
+    }
+
+    /// Whether somebody uses it, waits for it or opens it.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.lock().is_busy()
+    }
+
+    /// Comes back when a retired pool holds no connection any more.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub(crate) async fn drained(&self) {
+        loop {
+            let told = self.drained.notified();
+            {
+                let state = self.lock();
+                if state.retired && state.held() == 0 {
+                    return;
+                }
+            }
+            told.await;
+        }
+    }
+
+    pub(super) fn tell_if_drained(&self, state: &PoolState<T>) {
+        if state.retired && state.held() == 0 {
+            self.drained.notify_waiters();
+        }
+    }
+
+    /// Closes what has been idle, or alive, for too long.
+    pub(crate) fn reap(self: &Arc<Self>, now: Instant) {
+        let mut effects = Effects::new();
+        {
+            let mut state = self.lock();
+            for held in std::mem::take(&mut state.idle) {
+                let idle_for = now.saturating_duration_since(held.used_at);
+                let is_stale = self.limits.idle_timeout.is_some_and(|max| idle_for > max);
+                if is_stale || self.is_too_old(&held, now) {
+                    state.closing += 1;
+                    effects.close(self, held.connection);
+                } else {
+                    state.idle.push_back(held);
+                }
+            }
+        }
+        effects.carry_out(&self.server);
+    }
+
+    pub(crate) fn counts(&self) -> PoolCounts {
+        let state = self.lock();
+        PoolCounts {
+            idle: state.idle.len(),
+            in_use: state.in_use,
+            opening: state.opening,
+            closing: state.closing,
+            waiting: state.waiting,
+            leases: state.leases,
+            opened: state.opened,
+            failures: state.failures,
+        }
+    }
+
+    /// Who uses how many, where tenants are told apart.
+    pub(crate) fn in_use_by(&self) -> Vec<(T::Tenant, usize)> {
+        let state = self.lock();
+        let used = state.tenants.iter();
+        used.map(|(tenant, used)| (tenant.clone(), *used)).collect()
+    }
+
+    pub(super) fn is_too_old(&self, held: &Held<T::Connection>, now: Instant) -> bool {
+        let age = now.saturating_duration_since(held.opened_at);
+        self.limits.max_lifetime.is_some_and(|max| age > max)
+    }
+}
+
+impl<T: Types> PoolState<T> {
+    /// Notes a failure to open, and says when the next attempt may be made.
+    pub(super) fn fail(&mut self, failure: T::Failure, now: Instant) -> Duration {
+        let times = self.failed.as_ref().map_or(0, |failed| failed.times) + 1;
+        let back_off = BACK_OFF
+            .start()
+            .saturating_mul(1 << (times - 1).min(16))
+            .min(*BACK_OFF.end());
+        self.opening -= 1;
+        // What the server may still have of it counts until `closed` is said.
+        self.closing += 1;
+        self.failures += 1;
+        self.proven = false;
+        self.failed = Some(Failed {
+            failure,
+            times,
+            until: now + back_off,
+        });
+        back_off
+    }
+
+    /// The connections that the server may know of.
+    pub(super) fn held(&self) -> usize {
+        self.idle.len() + self.in_use + self.opening + self.closing
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.in_use + self.waiting + self.opening > 0
+    }
+
+    /// Whether this tenant has as many as one tenant may have.
+    pub(super) fn at_limit(&self, tenant: &T::Tenant, limits: &PoolLimits) -> bool {
+        limits
+            .max_per_tenant
+            .is_some_and(|max| self.tenants.get(tenant).is_some_and(|used| *used >= max))
+    }
+
+    /// Counts a connection for a tenant, and says for whom it was counted.
+    pub(super) fn begin_use(
+        &mut self,
+        tenant: &T::Tenant,
+        limits: &PoolLimits,
+    ) -> Option<T::Tenant> {
+        self.in_use += 1;
+        self.leases += 1;
+        limits.max_per_tenant?;
+        *self.tenants.entry(tenant.clone()).or_default() += 1;
+        Some(tenant.clone())
+    }
+
+    fn end_use(&mut self, tenant: Option<T::Tenant>) {
+        self.in_use -= 1;
+        let Some(tenant) = tenant else { return };
+        if let Some(used) = self.tenants.get_mut(&tenant) {
+            *used -= 1;
+            if *used == 0 {
+                self.tenants.remove(&tenant);
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What goes on without anybody asking: the directory's changes, and time.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt as _, future};
+
+use super::Slots;
+use super::eviction::EvictionCause;
+use super::pools::Target;
+use crate::directory::DirectoryChange;
+use crate::tenant::TenantId;
+
+/// How often it is looked for what has become too old.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Starts the two tasks of a registry. They end with it.
+pub(super) fn watch(slots: &Arc<Slots>) {
+    let mut changes = slots.directory.changes();
+    let runtime = slots.servers.runtime().clone();
+    let weak = Arc::downgrade(slots);
+    let gone = gone(slots);
+    let listening = async move {
+        while let Some(change) = changes.next().await {
+            let Some(slots) = weak.upgrade() else { return };
+            match change {
+                DirectoryChange::Tenant(tenant) => slots.heed(&tenant).await,
+                DirectoryChange::All => slots.heed_all().await,
+            }
+        }
+    };
+    runtime.spawn(future::select(Box::pin(listening), Box::pin(gone)));
+    let weak = Arc::downgrade(slots);
+    runtime.spawn(async move {
+        let mut ticks = tokio::time::interval(TICK);
+        loop {
+            ticks.tick().await;
+            let Some(slots) = weak.upgrade() else { return };
+            slots.reap(Instant::now());
+        }
+    });
+}
+
+/// Comes back when the registry is gone, whether or not its directory ever says anything.
+fn gone(slots: &Arc<Slots>) -> impl Future<Output = ()> + use<> {
+    let weak: Weak<Slots> = Arc::downgrade(slots);
+    async move {
+        let mut ticks = tokio::time::interval(TICK);
+        while weak.strong_count() > 0 {
+            ticks.tick().await;
+        }
+    }
+}
+
+impl Slots {
+    /// The directory has something new to say of this tenant. Its next statement asks; and a pool
+    /// that is not its any more leases no more.
+    async fn heed(&self, tenant: &TenantId) {
+        self.routes.changed(tenant);
+        let is_its = |key: &Target| key.tenant() == Some(tenant);
+        if !self.pools.open().iter().any(|open| is_its(&open.key)) {
+            return;
+        }
+        let stays = match self.record(tenant).await {
+            Ok(record) => Some(Target::of(tenant, &record)),
+            // It cannot tell: the next statement will ask, and wait or fail.
+            Err(error) if error.kind() == crate::error::ErrorKind::Directory => return,
+            Err(_) => None,
+        };
+        let given_up = self.pools.retire(EvictionCause::Directory, |key, _| {
+            is_its(key) && stays.as_ref() != Some(key)
+        });
+        if given_up > 0 {
+            tracing::info!(%tenant, "the directory has changed: the tenant's pool is given up");
+        }
+    }
+
+    async fn heed_all(&self) {
+        self.routes.clear();
+        for open in self.pools.open() {
+            if let Some(tenant) = open.key.tenant() {
+                self.heed(tenant).await;
+            }
+        }
+    }
+
+    fn reap(&self, now: Instant) {
+        for open in self.pools.open() {
+            open.pool.reap(now);
+        }
+        if let Some(idle_timeout) = self.idle_timeout {
+            let idle = idle_timeout.as_micros() as u64;
+            let before = self.servers.ticks(now).saturating_sub(idle);
+            self.pools
+                .retire_idle(EvictionCause::Idle, |_, pool| pool.last_used() < before);
+        }
+        self.routes.purge(now);
+    }
+}

@@ -1,0 +1,316 @@
+//! Which connections a tenant's statements go to: the map that scopes look into at every use.
+
+mod changes;
+mod eviction;
+mod pools;
+mod routes;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::time::{Instant as Deadline, timeout_at};
+
+use crate::directory::{Database, Placement, TenantDirectory, TenantRecord};
+use crate::error::{Error, ErrorKind};
+use crate::lease::{Connections, Lease, NoLease, Owner, PoolOptions, Servers};
+use crate::tenant::TenantId;
+
+use routes::{Route, Routes};
+
+pub use eviction::EvictionCause;
+pub(crate) use pools::{OpenPool, PoolMap, Pooled, Target, Totals};
+
+/// The options of a pool: of a tenant's own database, or, with `None`, of one that tenants share.
+pub(crate) type PoolOptionsOf =
+    Box<dyn Fn(Option<&TenantId>, PoolOptions) -> PoolOptions + Send + Sync>;
+
+/// Directory, routes, pools and servers of one registry.
+pub(crate) struct Slots {
+    directory: Arc<dyn TenantDirectory>,
+    routes: Routes,
+    pools: PoolMap<Target, Connections>,
+    servers: Servers,
+    pool_options: PoolOptionsOf,
+    idle_timeout: Option<Duration>,
+    closed: AtomicBool,
+    misses: AtomicU64,
+}
+
+/// Where a statement goes.
+pub(crate) struct Place {
+    pub(crate) lease: Lease,
+    /// The schema that comes first in the search path, where the tenant has one of its own.
+    pub(crate) schema: Option<Arc<str>>,
+}
+
+/// For whom a connection is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A request. It makes its pool the one that was used last.
+    Foreground,
+    /// A job over many tenants, which changes nothing in the order of the pools.
+    Background,
+}
+
+/// Whether a connection that was idle for a while is tried before it is handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Test {
+    Yes,
+    /// For a message that is a test itself.
+    No,
+}
+
+impl Slots {
+    /// To be called inside a tokio runtime.
+    pub(crate) fn new(
+        directory: Arc<dyn TenantDirectory>,
+        servers: Servers,
+        pool_options: PoolOptionsOf,
+        max_pools: Option<usize>,
+        idle_timeout: Option<Duration>,
+    ) -> Arc<Self> {
+        let pools = PoolMap::new(max_pools, Arc::clone(servers.at_rest()));
+        let slots = Arc::new(Self {
+            directory,
+            routes: Routes::default(),
+            pools,
+            servers,
+            pool_options,
+            idle_timeout,
+            closed: AtomicBool::new(false),
+            misses: AtomicU64::new(0),
+        });
+        changes::watch(&slots);
+        slots
+    }
+
+    pub(crate) fn directory(&self) -> &Arc<dyn TenantDirectory> {
+        &self.directory
+    }
+
+    pub(crate) fn servers(&self) -> &Servers {
+        &self.servers
+    }
+
+    pub(crate) fn pools(&self) -> &PoolMap<Target, Connections> {
+        &self.pools
+    }
+
+    /// How often a statement did not find a free connection that was ready.
+    pub(crate) fn misses(&self) -> u64 {
+        self.misses.load(Ordering::Relaxed)
+    }
+
+    /// A connection for one use.
+    ///
+    /// # Errors
+    ///
+    /// Those of the tenant's state, of the directory, of opening a connection, and
+    /// [`ErrorKind::AcquireTimeout`] or [`ErrorKind::Saturated`] after `acquire_timeout`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub(crate) async fn lease(
+        &self,
+        tenant: &TenantId,
+        purpose: Purpose,
+        test: Test,
+    ) -> Result<Place, Error> {
+        let now = Instant::now();
+        if let Some(route) = self.routes.find(tenant, now) {
+            match route.connections.lease_now(tenant, now) {
+                Ok(Some(lease)) => {
+                    if purpose == Purpose::Foreground {
+                        route.connections.touch(now);
+                    }
+                    let schema = route.schema;
+                    return Ok(Place { lease, schema });
+                }
+                Ok(None) | Err(_) => {}
+            }
+        }
+        self.misses.fetch_add(1, Ordering::Relaxed);
+        self.lease_in_time(tenant, purpose, test).await
+    }
+
+    async fn lease_in_time(
+        &self,
+        tenant: &TenantId,
+        purpose: Purpose,
+        test: Test,
+    ) -> Result<Place, Error> {
+        let started = Instant::now();
+        loop {
+            let route = self.route(tenant, purpose, started).await?;
+            let connections = &route.connections;
+            let deadline = Deadline::from(started + connections.options().acquire_timeout);
+            let lease = async {
+                match test {
+                    Test::Yes => connections.lease(tenant).await,
+                    Test::No => connections.lease_untested(tenant).await,
+                }
+            };
+            match timeout_at(deadline, lease).await {
+                Ok(Ok(lease)) => {
+                    if purpose == Purpose::Foreground {
+                        connections.touch(Instant::now());
+                    }
+                    let schema = route.schema.clone();
+                    return Ok(Place { lease, schema });
+                }
+                Ok(Err(NoLease::Retired)) => self.routes.forget(tenant),
+                Ok(Err(NoLease::Failed(error))) => return Err(error),
+                Err(_) => return Err(connections.timed_out()),
+            }
+        }
+    }
+
+    /// That this tenant may be served now. Opens nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of the tenant's state and of the directory.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub(crate) async fn check(&self, tenant: &TenantId) -> Result<(), Error> {
+        if self.routes.find(tenant, Instant::now()).is_none() {
+            self.record(tenant).await?;
+        }
+        Ok(())
+    }
+
+    /// Where this tenant lives, with a pool there.
+    async fn route(
+        &self,
+        tenant: &TenantId,
+        purpose: Purpose,
+        started: Instant,
+    ) -> Result<Route, Error> {
+        if let Some(route) = self.routes.find(tenant, Instant::now()) {
+            return Ok(route);
+        }
+        loop {
+            // What was asked before a change is not believed after it.
+            let generation = self.routes.generation();
+            let record = self.record(tenant).await?;
+            let target = Target::of(tenant, &record);
+            let schema = match record.placement() {
+                Placement::Schema { schema, .. } => Some(Arc::clone(schema)),
+                _ => None,
+            };
+            let options = self.options_of(&target);
+            let deadline = Deadline::from(started + options.acquire_timeout);
+            let make = || self.make(&target, &record, options.clone(), purpose);
+            let connections = timeout_at(deadline, self.pools.get_or_make(&target, make))
+                .await
+                .map_err(|_| {
+                    Error::new(
+                        ErrorKind::Saturated,
+                        "all pools that the registry may have were in use for as long as \
+                         acquire_timeout",
+                    )
+                    .with_retry_after(Duration::from_secs(1))
+                })?;
+            let route = Route {
+                connections,
+                schema,
+                until: self
+                    .directory
+                    .time_to_live()
+                    .map(|ttl| Instant::now() + ttl),
+            };
+            if self.closed.load(Ordering::SeqCst) {
+                route.connections.retire();
+                return Err(closed());
+            }
+            if self.routes.keep(tenant, route.clone(), generation) {
+                return Ok(route);
+            }
+        }
+    }
+
+    /// Opens a connection to a database that tenants share, whoever they are.
+    pub(crate) async fn open_shared(&self, database: Database) -> Result<(), Error> {
+        let target = Target::shared(&database);
+        let options = self.options_of(&target);
+        let wait = options.acquire_timeout;
+        let make = || {
+            let (database, options) = (database.clone(), options.clone());
+            self.servers.connections(database, Owner::Many, options)
+        };
+        let connections = self.pools.get_or_make(&target, make).await;
+        let nobody = TenantId::from(0_u64);
+        let lease = connections.lease_untested(&nobody);
+        match tokio::time::timeout(wait, lease).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(NoLease::Failed(error))) => Err(error),
+            Ok(Err(NoLease::Retired)) => Err(closed()),
+            Err(_) => Err(connections.timed_out()),
+        }
+    }
+
+    /// What the directory says, if the tenant may be served.
+    async fn record(&self, tenant: &TenantId) -> Result<TenantRecord, Error> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(closed());
+        }
+        let found = self.directory.find(tenant).await?;
+        let record = found.ok_or_else(|| {
+            Error::new(
+                ErrorKind::TenantUnknown,
+                "the directory knows no such tenant",
+            )
+        })?;
+        record.tenant_state().check()?;
+        Ok(record)
+    }
+
+    fn options_of(&self, target: &Target) -> PoolOptions {
+        (self.pool_options)(target.tenant(), PoolOptions::default())
+    }
+
+    fn make(
+        &self,
+        target: &Target,
+        record: &TenantRecord,
+        options: PoolOptions,
+        purpose: Purpose,
+    ) -> Connections {
+        let owner = match target.tenant() {
+            Some(tenant) => Owner::Tenant(tenant.clone()),
+            None => Owner::Many,
+        };
+        let database = record.placement().database().clone();
+        let connections = self.servers.connections(database, owner, options);
+        if purpose == Purpose::Foreground {
+            connections.touch(Instant::now());
+        }
+        connections
+    }
+
+    /// Takes no more work and closes what is idle; what is in use goes on to its end. Comes back
+    /// with the pools that had work under way.
+    pub(crate) fn close(&self) -> Vec<OpenPool<Target, Connections>> {
+        self.closed.store(true, Ordering::SeqCst);
+        self.routes.clear();
+        self.pools.take_all(EvictionCause::Shutdown)
+    }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the registry has been closed")
+}
+
+impl fmt::Debug for Slots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slots")
+            .field("pools", &self.pools)
+            .field("servers", &self.servers)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,266 @@
+//! The pools that are open: how many there may be, and which of them goes when another needs its
+//! place.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Mutex as TurnMutex;
+
+use super::eviction::EvictionCause;
+use crate::directory::{Database, DatabaseKey, Placement, TenantRecord};
+use crate::lease::{AtRest, Connections};
+use crate::tenant::TenantId;
+
+/// What a pool can be asked by the map that holds it.
+pub(crate) trait Pooled: Clone + Send + Sync {
+    /// When it was used last; 0 for never.
+    fn last_used(&self) -> u64;
+
+    /// Leases no more; what is in use goes on to its end.
+    fn retire(&self);
+
+    /// The same, if nobody uses it or waits for it.
+    fn retire_if_idle(&self) -> bool;
+
+    /// How many leases it has given.
+    fn leases(&self) -> u64;
+}
+
+impl Pooled for Connections {
+    fn last_used(&self) -> u64 {
+        Self::last_used(self)
+    }
+
+    fn retire(&self) {
+        Self::retire(self);
+    }
+
+    fn retire_if_idle(&self) -> bool {
+        Self::retire_if_idle(self)
+    }
+
+    fn leases(&self) -> u64 {
+        self.counts().leases
+    }
+}
+
+/// What a pool is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Target {
+    /// A tenant's own database. One that has moved is another target.
+    Own {
+        tenant: TenantId,
+        database: DatabaseKey,
+        epoch: u64,
+    },
+    /// A database that tenants share.
+    Shared(DatabaseKey),
+}
+
+impl Target {
+    pub(crate) fn of(tenant: &TenantId, record: &TenantRecord) -> Self {
+        let database = record.placement().database().key();
+        match record.placement() {
+            Placement::Database { .. } => Self::Own {
+                tenant: tenant.clone(),
+                database,
+                epoch: record.placement_epoch(),
+            },
+            Placement::Shared { .. } | Placement::Schema { .. } => Self::Shared(database),
+        }
+    }
+
+    pub(crate) fn shared(database: &Database) -> Self {
+        Self::Shared(database.key())
+    }
+
+    /// Whose it is alone.
+    pub(crate) fn tenant(&self) -> Option<&TenantId> {
+        match self {
+            Self::Own { tenant, .. } => Some(tenant),
+            Self::Shared(_) => None,
+        }
+    }
+}
+
+/// The open pools.
+pub(crate) struct PoolMap<K, P> {
+    max: Option<usize>,
+    state: Mutex<State<K, P>>,
+    /// Those who need a place that is not there, in the order of their coming.
+    newcomers: TurnMutex<()>,
+    at_rest: Arc<AtRest>,
+}
+
+struct State<K, P> {
+    open: HashMap<K, P>,
+    totals: Totals,
+}
+
+/// What happened since the registry was built.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) opened: u64,
+    /// By cause, in the order of [`EvictionCause::ALL`].
+    pub(crate) evicted: [u64; EvictionCause::ALL.len()],
+    /// Leases of pools that are gone.
+    pub(crate) leases: u64,
+}
+
+/// A pool that is, or was, open.
+pub(crate) struct OpenPool<K, P> {
+    pub(crate) key: K,
+    pub(crate) pool: P,
+}
+
+impl<K: Clone + Eq + Hash, P: Pooled> PoolMap<K, P> {
+    pub(crate) fn new(max: Option<usize>, at_rest: Arc<AtRest>) -> Self {
+        Self {
+            max,
+            state: Mutex::new(State {
+                open: HashMap::new(),
+                totals: Totals::default(),
+            }),
+            newcomers: TurnMutex::default(),
+            at_rest,
+        }
+    }
+
+    /// The pool of this key, made if there is none. Where there may be no more pools, the one that
+    /// was used least recently goes, of those that nobody uses; where all are in use, waits in
+    /// turn for one.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub(crate) async fn get_or_make(&self, key: &K, make: impl Fn() -> P) -> P {
+        if let Some(pool) = self.state.lock().get_or_make(key, self.max, &make) {
+            return pool;
+        }
+        let _turn = self.newcomers.lock().await;
+        let attempt = || self.state.lock().get_or_make(key, self.max, &make);
+        self.at_rest.until(attempt).await
+    }
+
+    pub(crate) fn get(&self, key: &K) -> Option<P> {
+        self.state.lock().open.get(key).cloned()
+    }
+
+    /// Gives up the pools that `which` says; what is in use on them goes on to its end.
+    pub(crate) fn retire(&self, cause: EvictionCause, which: impl Fn(&K, &P) -> bool) -> usize {
+        self.take(cause, |key, pool| {
+            let wanted = which(key, pool);
+            if wanted {
+                pool.retire();
+            }
+            wanted
+        })
+        .len()
+    }
+
+    /// Gives up those of the pools that `which` says that nobody uses.
+    pub(crate) fn retire_idle(
+        &self,
+        cause: EvictionCause,
+        which: impl Fn(&K, &P) -> bool,
+    ) -> usize {
+        self.take(cause, |key, pool| which(key, pool) && pool.retire_if_idle())
+            .len()
+    }
+
+    /// Gives up all.
+    pub(crate) fn take_all(&self, cause: EvictionCause) -> Vec<OpenPool<K, P>> {
+        self.take(cause, |_, pool| {
+            pool.retire();
+            true
+        })
+    }
+
+    fn take(
+        &self,
+        cause: EvictionCause,
+        mut which: impl FnMut(&K, &P) -> bool,
+    ) -> Vec<OpenPool<K, P>> {
+        let mut state = self.state.lock();
+        let taken = state.open.extract_if(|key, pool| which(key, pool));
+        let taken: Vec<_> = taken.map(|(key, pool)| OpenPool { key, pool }).collect();
+        for gone in &taken {
+            state.totals.count(cause, &gone.pool);
+        }
+        drop(state);
+        if !taken.is_empty() {
+            self.at_rest.ring();
+        }
+        taken
+    }
+
+    pub(crate) fn open(&self) -> Vec<OpenPool<K, P>> {
+        let state = self.state.lock();
+        let open = state.open.iter().map(|(key, pool)| OpenPool {
+            key: key.clone(),
+            pool: pool.clone(),
+        });
+        open.collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().open.len()
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        self.state.lock().totals
+    }
+}
+
+impl<K: Clone + Eq + Hash, P: Pooled> State<K, P> {
+    fn get_or_make(&mut self, key: &K, max: Option<usize>, make: &impl Fn() -> P) -> Option<P> {
+        if let Some(pool) = self.open.get(key) {
+            return Some(pool.clone());
+        }
+        if max.is_some_and(|max| self.open.len() >= max) && !self.evict_one() {
+            return None;
+        }
+        let pool = make();
+        self.open.insert(key.clone(), pool.clone());
+        self.totals.opened += 1;
+        Some(pool)
+    }
+
+    /// Gives up the pool that was used least recently, of those that nobody uses.
+    fn evict_one(&mut self) -> bool {
+        let mut by_age: Vec<(u64, &K, &P)> = self
+            .open
+            .iter()
+            .map(|(key, pool)| (pool.last_used(), key, pool))
+            .collect();
+        by_age.sort_unstable_by_key(|(last_used, ..)| *last_used);
+        let victim = by_age
+            .into_iter()
+            .find(|(_, _, pool)| pool.retire_if_idle())
+            .map(|(_, key, _)| key.clone());
+        let Some(pool) = victim.and_then(|key| self.open.remove(&key)) else {
+            return false;
+        };
+        self.totals.count(EvictionCause::Capacity, &pool);
+        true
+    }
+}
+
+impl Totals {
+    fn count(&mut self, cause: EvictionCause, pool: &impl Pooled) {
+        self.evicted[cause.place()] += 1;
+        self.leases += pool.leases();
+    }
+}
+
+impl<K, P> fmt::Debug for PoolMap<K, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolMap")
+            .field("max", &self.max)
+            .field("open", &self.state.lock().open.len())
+            .finish_non_exhaustive()
+    }
+}
