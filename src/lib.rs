@@ -5,6 +5,7 @@ mod assertion;
 mod context;
 mod directory;
 mod error;
+mod job;
 mod lease;
 mod preflight;
 mod quote;
@@ -27,9 +28,14 @@ pub use directory::{
     StaticDirectory, TenantDirectory, TenantRecord, TenantState,
 };
 pub use error::{Error, ErrorKind};
+pub use job::{Platform, PlatformJob, TenantJob};
 pub use lease::{ConnectionBudget, PoolOptions};
 pub use reader::Reader;
-pub use registry::{EagerPools, LazyPools, TenantRegistry, TenantRegistryBuilder};
+pub use registry::{
+    ConnectionCounts, EagerPools, ForEachError, ForEachReport, ForEachTenant, LazyPools,
+    RegistryStatus, ServerStatus, ShutdownReport, Stopped, TenantRegistry, TenantRegistryBuilder,
+    TenantStatus,
+};
 pub use scope::TenantScope;
 pub use settings::ContextSettings;
 pub use slots::EvictionCause;

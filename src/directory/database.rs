@@ -46,6 +46,12 @@ pub(crate) struct DatabaseKey {
     name: Arc<str>,
 }
 
+impl fmt::Display for ServerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl Database {
     /// The database that these options lead to. Options of one server name it in the same way, by
     /// the same host (or socket) and port: that is how connections are counted per server.

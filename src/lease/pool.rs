@@ -13,7 +13,9 @@ use super::at_rest::AtRest;
 use super::budget::ConnectionBudget;
 use super::control::Control;
 use super::options::PoolOptions;
-use super::schedule::{Pool, PoolCounts, PoolLimits, Refusal, Server, ServerLimits, TryLease};
+use super::schedule::{
+    Pool, PoolCounts, PoolLimits, Refusal, Server, ServerCounts, ServerLimits, TryLease,
+};
 use super::wire::{Home, Owner, Postgres, Wire};
 use crate::directory::{Database, ServerKey};
 use crate::error::{Error, ErrorKind};
@@ -116,10 +118,6 @@ impl Connections {
         &self.0.home().options
     }
 
-    pub(crate) fn database(&self) -> &Database {
-        &self.0.home().database
-    }
-
     /// See [`Pool::touch`].
     pub(crate) fn touch(&self, now: Instant) {
         self.0.touch(now);
@@ -139,10 +137,6 @@ impl Connections {
 
     pub(crate) fn is_retired(&self) -> bool {
         self.0.is_retired()
-    }
-
-    pub(crate) fn is_busy(&self) -> bool {
-        self.0.is_busy()
     }
 
     pub(crate) fn reap(&self, now: Instant) {
@@ -270,8 +264,18 @@ impl Servers {
         Arc::clone(server)
     }
 
-    /// What each server has: connections, those of them being closed, and who waits.
-    pub(crate) fn counts(&self) -> Vec<(ServerKey, super::schedule::ServerCounts)> {
+    /// How many connections of tenants each server may have.
+    pub(crate) fn cap(&self) -> Option<usize> {
+        self.budget.as_ref().map(ConnectionBudget::for_tenants)
+    }
+
+    /// The most that one tenant may have of a server.
+    pub(crate) fn share(&self) -> Option<usize> {
+        self.budget.as_ref().map(ConnectionBudget::share)
+    }
+
+    /// What each server has.
+    pub(crate) fn counts(&self) -> Vec<(ServerKey, ServerCounts)> {
         let known = self.known.lock();
         known
             .iter()

@@ -2,6 +2,9 @@
 
 mod builder;
 mod config;
+mod every_tenant;
+mod shutdown;
+mod status;
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,11 +14,14 @@ use crate::directory::TenantDirectory;
 use crate::error::Error;
 use crate::scope::TenantScope;
 use crate::settings::ContextSettings;
-use crate::slots::{EvictionCause, Purpose, Slots};
+use crate::slots::{EvictionCause, Purpose, Slots, Target};
 use crate::tenant::TenantId;
 
 pub use builder::TenantRegistryBuilder;
 pub use config::{EagerPools, LazyPools};
+pub use every_tenant::{ForEachError, ForEachReport, ForEachTenant, Stopped};
+pub use shutdown::ShutdownReport;
+pub use status::{ConnectionCounts, RegistryStatus, ServerStatus, TenantStatus};
 
 /// Knows where each tenant lives and holds the connections there, all of them private: the only
 /// way to the data leads through a [`TenantScope`].
@@ -82,7 +88,7 @@ impl TenantRegistry {
     /// others when what runs on them has ended. The tenant's next statement opens it anew. `false`
     /// if there was none.
     pub fn evict(&self, tenant: &TenantId) -> bool {
-        let is_its = |target: &_| crate::slots::Target::tenant(target) == Some(tenant);
+        let is_its = |target: &_| Target::tenant(target) == Some(tenant);
         let pools = self.slots.pools();
         pools.retire(EvictionCause::Explicit, |target, _| is_its(target)) > 0
     }

@@ -20,7 +20,7 @@ use crate::tenant::TenantId;
 use routes::{Route, Routes};
 
 pub use eviction::EvictionCause;
-pub(crate) use pools::{OpenPool, PoolMap, Pooled, Target, Totals};
+pub(crate) use pools::{Done, OpenPool, PoolMap, Pooled, Target};
 
 /// The options of a pool: of a tenant's own database, or, with `None`, of one that tenants share.
 pub(crate) type PoolOptionsOf =
@@ -268,6 +268,16 @@ impl Slots {
         })?;
         record.tenant_state().check()?;
         Ok(record)
+    }
+
+    /// A job is done with this tenant: a pool that nobody else has used goes, so that jobs keep no
+    /// more pools open than they work on.
+    pub(crate) fn job_is_done_with(&self, tenant: &TenantId) {
+        if self.pools.max().is_some() {
+            self.pools.retire_idle(EvictionCause::Job, |target, pool| {
+                target.tenant() == Some(tenant) && pool.last_used() == 0
+            });
+        }
     }
 
     fn options_of(&self, target: &Target) -> PoolOptions {

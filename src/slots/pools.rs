@@ -25,8 +25,24 @@ pub(crate) trait Pooled: Clone + Send + Sync {
     /// The same, if nobody uses it or waits for it.
     fn retire_if_idle(&self) -> bool;
 
-    /// How many leases it has given.
-    fn leases(&self) -> u64;
+    /// What it has done so far.
+    fn done(&self) -> Done;
+}
+
+/// What pools have done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Done {
+    pub(crate) leases: u64,
+    pub(crate) opened: u64,
+    pub(crate) failures: u64,
+}
+
+impl std::ops::AddAssign for Done {
+    fn add_assign(&mut self, more: Self) {
+        self.leases += more.leases;
+        self.opened += more.opened;
+        self.failures += more.failures;
+    }
 }
 
 impl Pooled for Connections {
@@ -42,8 +58,13 @@ impl Pooled for Connections {
         Self::retire_if_idle(self)
     }
 
-    fn leases(&self) -> u64 {
-        self.counts().leases
+    fn done(&self) -> Done {
+        let counts = self.counts();
+        Done {
+            leases: counts.leases,
+            opened: counts.opened,
+            failures: counts.failures,
+        }
     }
 }
 
@@ -103,11 +124,12 @@ struct State<K, P> {
 /// What happened since the registry was built.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Totals {
+    /// Pools that were opened.
     pub(crate) opened: u64,
     /// By cause, in the order of [`EvictionCause::ALL`].
     pub(crate) evicted: [u64; EvictionCause::ALL.len()],
-    /// Leases of pools that are gone.
-    pub(crate) leases: u64,
+    /// By pools that are gone.
+    pub(crate) done: Done,
 }
 
 /// A pool that is, or was, open.
@@ -145,8 +167,8 @@ impl<K: Clone + Eq + Hash, P: Pooled> PoolMap<K, P> {
         self.at_rest.until(attempt).await
     }
 
-    pub(crate) fn get(&self, key: &K) -> Option<P> {
-        self.state.lock().open.get(key).cloned()
+    pub(crate) fn max(&self) -> Option<usize> {
+        self.max
     }
 
     /// Gives up the pools that `which` says; what is in use on them goes on to its end.
@@ -206,10 +228,6 @@ impl<K: Clone + Eq + Hash, P: Pooled> PoolMap<K, P> {
         open.collect()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.state.lock().open.len()
-    }
-
     pub(crate) fn totals(&self) -> Totals {
         self.state.lock().totals
     }
@@ -252,7 +270,7 @@ impl<K: Clone + Eq + Hash, P: Pooled> State<K, P> {
 impl Totals {
     fn count(&mut self, cause: EvictionCause, pool: &impl Pooled) {
         self.evicted[cause.place()] += 1;
-        self.leases += pool.leases();
+        self.done += pool.done();
     }
 }
 

@@ -294,11 +294,6 @@ impl<T: Types> Pool<T> {
         self.lock().retired
     }
 
-    /// Whether somebody uses it, waits for it or opens it.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.lock().is_busy()
-    }
-
     /// Comes back when a retired pool holds no connection any more.
     ///
     /// # Cancel safety
