@@ -18,14 +18,15 @@ const NEVER: Duration = Duration::from_secs(3_600);
 /// Ends every session of the application, and returns when they are gone.
 async fn kill_all(world: &World) {
     let mut admin = world.admin().await;
-    admin
-        .execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-             WHERE datname = current_database() AND usename = 'app'",
-        )
-        .await
-        .expect("told to end");
     for _ in 0..1_000 {
+        // Each time: one that was being opened may come after the others have gone.
+        admin
+            .execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                 WHERE datname = current_database() AND usename = 'app'",
+            )
+            .await
+            .expect("told to end");
         if world.sessions().await == 0 {
             return;
         }

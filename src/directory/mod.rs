@@ -5,6 +5,7 @@ mod record;
 mod secret;
 mod static_directory;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -72,6 +73,30 @@ pub trait TenantDirectory: Send + Sync + 'static {
     /// directory whose [`changes`](Self::changes) can be relied on.
     fn time_to_live(&self) -> Option<Duration> {
         None
+    }
+}
+
+/// So that a directory can be kept to be changed, or asked, beside the registry.
+#[async_trait]
+impl<D: TenantDirectory + ?Sized> TenantDirectory for Arc<D> {
+    async fn find(&self, tenant: &TenantId) -> Result<Option<TenantRecord>, Error> {
+        (**self).find(tenant).await
+    }
+
+    async fn list(&self, after: Option<&TenantId>, limit: usize) -> Result<Vec<TenantId>, Error> {
+        (**self).list(after, limit).await
+    }
+
+    fn changes(&self) -> BoxStream<'static, DirectoryChange> {
+        (**self).changes()
+    }
+
+    fn shared_by_others(&self) -> Option<Database> {
+        (**self).shared_by_others()
+    }
+
+    fn time_to_live(&self) -> Option<Duration> {
+        (**self).time_to_live()
     }
 }
 

@@ -139,6 +139,10 @@ impl Connections {
         self.0.is_retired()
     }
 
+    pub(crate) fn is_drained(&self) -> bool {
+        self.0.is_drained()
+    }
+
     pub(crate) fn reap(&self, now: Instant) {
         self.0.reap(now);
     }

@@ -94,6 +94,8 @@ impl Slots {
             self.pools
                 .retire_idle(EvictionCause::Idle, |_, pool| pool.last_used() < before);
         }
+        // Forgets those that have come to their end.
+        self.pools.draining();
         self.routes.purge(now);
     }
 }

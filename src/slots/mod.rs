@@ -121,15 +121,12 @@ impl Slots {
     ) -> Result<Place, Error> {
         let now = Instant::now();
         if let Some(route) = self.routes.find(tenant, now) {
-            match route.connections.lease_now(tenant, now) {
-                Ok(Some(lease)) => {
-                    if purpose == Purpose::Foreground {
-                        route.connections.touch(now);
-                    }
-                    let schema = route.schema;
-                    return Ok(Place { lease, schema });
+            if let Ok(Some(lease)) = route.connections.lease_now(tenant, now) {
+                if purpose == Purpose::Foreground {
+                    route.connections.touch(now);
                 }
-                Ok(None) | Err(_) => {}
+                let schema = route.schema;
+                return Ok(Place { lease, schema });
             }
         }
         self.misses.fetch_add(1, Ordering::Relaxed);
@@ -308,7 +305,8 @@ impl Slots {
     pub(crate) fn close(&self) -> Vec<OpenPool<Target, Connections>> {
         self.closed.store(true, Ordering::SeqCst);
         self.routes.clear();
-        self.pools.take_all(EvictionCause::Shutdown)
+        self.pools.retire(EvictionCause::Shutdown, |_, _| true);
+        self.pools.draining()
     }
 }
 

@@ -25,6 +25,9 @@ pub(crate) trait Pooled: Clone + Send + Sync {
     /// The same, if nobody uses it or waits for it.
     fn retire_if_idle(&self) -> bool;
 
+    /// Whether it leases no more and has nothing left.
+    fn is_drained(&self) -> bool;
+
     /// What it has done so far.
     fn done(&self) -> Done;
 }
@@ -56,6 +59,10 @@ impl Pooled for Connections {
 
     fn retire_if_idle(&self) -> bool {
         Self::retire_if_idle(self)
+    }
+
+    fn is_drained(&self) -> bool {
+        Self::is_drained(self)
     }
 
     fn done(&self) -> Done {
@@ -118,6 +125,8 @@ pub(crate) struct PoolMap<K, P> {
 
 struct State<K, P> {
     open: HashMap<K, P>,
+    /// Those that lease no more, and on which something may still be under way.
+    draining: Vec<OpenPool<K, P>>,
     totals: Totals,
 }
 
@@ -133,6 +142,7 @@ pub(crate) struct Totals {
 }
 
 /// A pool that is, or was, open.
+#[derive(Clone)]
 pub(crate) struct OpenPool<K, P> {
     pub(crate) key: K,
     pub(crate) pool: P,
@@ -144,6 +154,7 @@ impl<K: Clone + Eq + Hash, P: Pooled> PoolMap<K, P> {
             max,
             state: Mutex::new(State {
                 open: HashMap::new(),
+                draining: Vec::new(),
                 totals: Totals::default(),
             }),
             newcomers: TurnMutex::default(),
@@ -180,7 +191,6 @@ impl<K: Clone + Eq + Hash, P: Pooled> PoolMap<K, P> {
             }
             wanted
         })
-        .len()
     }
 
     /// Gives up those of the pools that `which` says that nobody uses.
@@ -190,33 +200,28 @@ impl<K: Clone + Eq + Hash, P: Pooled> PoolMap<K, P> {
         which: impl Fn(&K, &P) -> bool,
     ) -> usize {
         self.take(cause, |key, pool| which(key, pool) && pool.retire_if_idle())
-            .len()
     }
 
-    /// Gives up all.
-    pub(crate) fn take_all(&self, cause: EvictionCause) -> Vec<OpenPool<K, P>> {
-        self.take(cause, |_, pool| {
-            pool.retire();
-            true
-        })
+    /// The pools that were given up and on which something may still be under way.
+    pub(crate) fn draining(&self) -> Vec<OpenPool<K, P>> {
+        let mut state = self.state.lock();
+        state.draining.retain(|gone| !gone.pool.is_drained());
+        state.draining.clone()
     }
 
-    fn take(
-        &self,
-        cause: EvictionCause,
-        mut which: impl FnMut(&K, &P) -> bool,
-    ) -> Vec<OpenPool<K, P>> {
+    fn take(&self, cause: EvictionCause, mut which: impl FnMut(&K, &P) -> bool) -> usize {
         let mut state = self.state.lock();
         let taken = state.open.extract_if(|key, pool| which(key, pool));
         let taken: Vec<_> = taken.map(|(key, pool)| OpenPool { key, pool }).collect();
-        for gone in &taken {
-            state.totals.count(cause, &gone.pool);
+        let count = taken.len();
+        for gone in taken {
+            state.give_up(cause, gone);
         }
         drop(state);
-        if !taken.is_empty() {
+        if count > 0 {
             self.at_rest.ring();
         }
-        taken
+        count
     }
 
     pub(crate) fn open(&self) -> Vec<OpenPool<K, P>> {
@@ -259,18 +264,20 @@ impl<K: Clone + Eq + Hash, P: Pooled> State<K, P> {
             .into_iter()
             .find(|(_, _, pool)| pool.retire_if_idle())
             .map(|(_, key, _)| key.clone());
-        let Some(pool) = victim.and_then(|key| self.open.remove(&key)) else {
+        let Some((key, pool)) = victim.and_then(|key| self.open.remove_entry(&key)) else {
             return false;
         };
-        self.totals.count(EvictionCause::Capacity, &pool);
+        self.give_up(EvictionCause::Capacity, OpenPool { key, pool });
         true
     }
-}
 
-impl Totals {
-    fn count(&mut self, cause: EvictionCause, pool: &impl Pooled) {
-        self.evicted[cause.place()] += 1;
-        self.done += pool.done();
+    fn give_up(&mut self, cause: EvictionCause, gone: OpenPool<K, P>) {
+        self.totals.evicted[cause.place()] += 1;
+        self.totals.done += gone.pool.done();
+        self.draining.retain(|gone| !gone.pool.is_drained());
+        if !gone.pool.is_drained() {
+            self.draining.push(gone);
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 )]
 
 pub mod database;
+pub mod fleet;
 pub mod polls;
 pub mod proxy;
 

@@ -12,8 +12,8 @@ pub(super) struct Held<C> {
     /// Since when its pool has had it while others may have been waiting.
     pub(super) turn_began: Instant,
     pub(super) used_at: Instant,
-    /// Whether it has been in somebody's hands.
-    pub(super) was_out: bool,
+    /// Whether it goes straight from being opened to who waited for it.
+    pub(super) is_new: bool,
 }
 
 /// A connection that is in use.
@@ -42,7 +42,7 @@ impl<T: Types> Checkout<T> {
     ) -> Self {
         let is_fresh = now.saturating_duration_since(held.used_at) <= pool.limits().test_after;
         Self {
-            is_new: is_fresh && !held.was_out,
+            is_new: held.is_new,
             is_fresh,
             was_used: false,
             pool: Arc::clone(pool),
@@ -65,7 +65,7 @@ impl<T: Types> Checkout<T> {
         self.held.is_some()
     }
 
-    /// Whether nobody has used it before, and it was opened a moment ago.
+    /// Whether it was opened a moment ago and was never free.
     pub(crate) fn is_new(&self) -> bool {
         self.is_new
     }
@@ -88,7 +88,7 @@ impl<T: Types> Drop for Checkout<T> {
     fn drop(&mut self) {
         if let Some(mut held) = self.held.take() {
             let now = Instant::now();
-            held.was_out = true;
+            held.is_new = false;
             if self.was_used {
                 held.used_at = now;
             }

@@ -7,11 +7,13 @@ use tokio::sync::oneshot;
 
 use super::{Checkout, Driver as _, Pool, Refusal, Server, Types};
 
+pub(super) type Answer<T> = Result<Checkout<T>, Refusal<<T as Types>::Failure>>;
+
 /// How a waiter is told.
-pub(super) type Reply<T> = oneshot::Sender<Result<Checkout<T>, Refusal<<T as Types>::Failure>>>;
+pub(super) type Reply<T> = oneshot::Sender<Answer<T>>;
 
 pub(super) struct Effects<T: Types> {
-    replies: Vec<(Reply<T>, Result<Checkout<T>, Refusal<T::Failure>>)>,
+    replies: Vec<(Reply<T>, Answer<T>)>,
     open: Vec<Arc<Pool<T>>>,
     close: Vec<(Arc<Pool<T>>, T::Connection)>,
     wake: Option<Instant>,
@@ -29,7 +31,7 @@ impl<T: Types> Effects<T> {
         }
     }
 
-    pub(super) fn reply(&mut self, to: Reply<T>, answer: Result<Checkout<T>, Refusal<T::Failure>>) {
+    pub(super) fn reply(&mut self, to: Reply<T>, answer: Answer<T>) {
         self.replies.push((to, answer));
     }
 

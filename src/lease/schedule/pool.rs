@@ -252,11 +252,15 @@ impl<T: Types> Pool<T> {
                     opened_at: now,
                     turn_began: now,
                     used_at: now,
-                    was_out: false,
+                    is_new: true,
                 });
             }
         }
         self.server.dispatch(now, &mut effects);
+        // Nobody wanted it at once: from here on it may die unseen, as any that is free.
+        for held in &mut self.lock().idle {
+            held.is_new = false;
+        }
         effects.rests();
         effects.carry_out(&self.server);
     }
@@ -302,18 +306,20 @@ impl<T: Types> Pool<T> {
     pub(crate) async fn drained(&self) {
         loop {
             let told = self.drained.notified();
-            {
-                let state = self.lock();
-                if state.retired && state.held() == 0 {
-                    return;
-                }
+            if self.is_drained() {
+                return;
             }
             told.await;
         }
     }
 
+    /// Whether it leases no more and holds no connection any more.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.lock().is_drained()
+    }
+
     pub(super) fn tell_if_drained(&self, state: &PoolState<T>) {
-        if state.retired && state.held() == 0 {
+        if state.is_drained() {
             self.drained.notify_waiters();
         }
     }
@@ -388,6 +394,10 @@ impl<T: Types> PoolState<T> {
     /// The connections that the server may know of.
     pub(super) fn held(&self) -> usize {
         self.idle.len() + self.in_use + self.opening + self.closing
+    }
+
+    fn is_drained(&self) -> bool {
+        self.retired && self.held() == 0
     }
 
     pub(super) fn is_busy(&self) -> bool {
