@@ -19,6 +19,8 @@ use tenantry::{
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Mutex;
+
+use rounds::Ground;
 use wire::Wire;
 
 const TENANTS: u32 = 1_000;
@@ -202,6 +204,12 @@ impl Ways {
     }
 }
 
+impl Ground for Ways {
+    fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+}
+
 async fn registry(app: PgConnectOptions, connections: u32) -> TenantRegistry {
     TenantRegistry::builder(StaticDirectory::new().shared_by_all(app))
         .settings(ContextSettings::default())
@@ -217,7 +225,7 @@ pub fn row(i: u64) -> i64 {
 }
 
 /// One thread: the tasks run on the thread that waits for them.
-fn runtime(threads: usize) -> Runtime {
+pub fn runtime(threads: usize) -> Runtime {
     match threads {
         1 => Builder::new_current_thread().enable_all().build(),
         _ => Builder::new_multi_thread()

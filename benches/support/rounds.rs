@@ -13,8 +13,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
+use tokio::runtime::Runtime;
 
-use super::Ways;
+/// What the ways of a comparison share. Never dropped, so that measurements may refer to it.
+pub trait Ground: Sync + 'static {
+    fn runtime(&self) -> &Runtime;
+}
 
 /// One way to do a thing, which can be run any number of times.
 pub struct Way {
@@ -31,20 +35,21 @@ struct Taken {
 
 impl Way {
     /// One operation after the other, in one task.
-    pub fn in_turn<F>(
-        ways: &'static Ways,
+    pub fn in_turn<G, F>(
+        ground: &'static G,
         name: &'static str,
-        operation: impl Fn(&'static Ways, u64) -> F + 'static,
+        operation: impl Fn(&'static G, u64) -> F + 'static,
     ) -> Self
     where
+        G: Ground,
         F: Future<Output = ()>,
     {
         let run = move |times: u64| {
-            ways.runtime.block_on(async {
+            ground.runtime().block_on(async {
                 let mut each = Vec::with_capacity(times as usize);
                 for i in 0..times {
                     let started = Instant::now();
-                    operation(ways, i).await;
+                    operation(ground, i).await;
                     each.push(started.elapsed());
                 }
                 Taken {
@@ -60,17 +65,18 @@ impl Way {
     }
 
     /// The operations are shared out among so many tasks at a time.
-    pub fn at_once<F>(
-        ways: &'static Ways,
+    pub fn at_once<G, F>(
+        ground: &'static G,
         tasks: u64,
         name: &'static str,
-        operation: impl Fn(&'static Ways, u64) -> F + Copy + Send + Sync + 'static,
+        operation: impl Fn(&'static G, u64) -> F + Copy + Send + Sync + 'static,
     ) -> Self
     where
+        G: Ground,
         F: Future<Output = ()> + Send + 'static,
     {
         let run = move |times: u64| {
-            ways.runtime.block_on(async {
+            ground.runtime().block_on(async {
                 let next = Arc::new(AtomicU64::new(0));
                 let started = Instant::now();
                 let tasks: Vec<_> = (0..tasks)
@@ -82,7 +88,7 @@ impl Way {
                                 if i >= times {
                                     return;
                                 }
-                                operation(ways, i).await;
+                                operation(ground, i).await;
                             }
                         })
                     })
@@ -108,7 +114,8 @@ impl Way {
 pub struct Limit {
     what: What,
     to: usize,
-    bound: f64,
+    /// `None`: the ratio is printed, and that is all.
+    bound: Option<f64>,
 }
 
 enum What {
@@ -123,7 +130,16 @@ impl Limit {
         Self {
             what: What::Time,
             to,
-            bound: at_most,
+            bound: Some(at_most),
+        }
+    }
+
+    /// How many times what that one takes, whatever comes out.
+    pub const fn none(to: usize) -> Self {
+        Self {
+            what: What::Time,
+            to,
+            bound: None,
         }
     }
 
@@ -132,7 +148,7 @@ impl Limit {
         Self {
             what: What::Throughput,
             to,
-            bound: at_least,
+            bound: Some(at_least),
         }
     }
 }
@@ -175,22 +191,52 @@ impl Bench {
             });
         }
         group.finish();
+        self.take_turns(title, operations, self.rounds_of_a_part, ways, limits);
+    }
 
+    /// For what takes long: a tenth of the rounds, and without criterion.
+    pub fn compare_slow(&mut self, title: &str, ways: &[Way], limits: &[Limit]) {
+        self.take_turns(title, 1, self.rounds_of_a_part.div_ceil(10), ways, limits);
+    }
+
+    fn take_turns(
+        &mut self,
+        title: &str,
+        operations: u64,
+        rounds_of_a_part: usize,
+        ways: &[Way],
+        limits: &[Limit],
+    ) {
         let parts: Vec<Part> = (0..self.parts)
-            .map(|_| measure(self.rounds_of_a_part, operations, ways))
+            .map(|_| measure(rounds_of_a_part, operations, ways))
             .collect();
-        self.summarize(title, operations, ways, limits, &parts);
+        let rounds = self.parts * rounds_of_a_part;
+        self.summarize(title, operations, rounds, ways, limits, &parts);
+    }
+
+    /// What was found without rounds.
+    pub fn report(&mut self, lines: &str) {
+        let _ = writeln!(self.summary, "\n{}", lines.trim_end());
+    }
+
+    /// So many of a thing: 1 under `cargo test`.
+    pub fn effort(&self, quick: usize, full: usize) -> usize {
+        match self.rounds_of_a_part {
+            1 => 1,
+            10 => quick,
+            _ => full,
+        }
     }
 
     fn summarize(
         &mut self,
         title: &str,
         operations: u64,
+        rounds: usize,
         ways: &[Way],
         limits: &[Limit],
         parts: &[Part],
     ) {
-        let rounds = self.parts * self.rounds_of_a_part;
         let out = &mut self.summary;
         let _ = writeln!(
             out,
@@ -220,16 +266,22 @@ impl Bench {
                 }
             };
             let [low, median, high] = quartiles(&parts.iter().map(ratio).collect::<Vec<_>>());
-            let (what, bound, holds) = match limit.what {
-                What::Time => ("time", "at most", median <= limit.bound),
-                What::Throughput => ("throughput", "at least", median >= limit.bound),
+            let (what, keeps_to) = match limit.what {
+                What::Time => ("time", "at most"),
+                What::Throughput => ("throughput", "at least"),
             };
+            let verdict = limit.bound.map_or_else(String::new, |bound| {
+                let holds = match limit.what {
+                    What::Time => median <= bound,
+                    What::Throughput => median >= bound,
+                };
+                let verdict = if holds { "PASS" } else { "OVER THE LIMIT" };
+                format!(", {keeps_to} {bound:.2}: {verdict}")
+            });
             let _ = writeln!(
                 out,
-                "  {median:.2}x ({low:.2} to {high:.2}) {what} of {first} to {}, {bound} {:.2}: {}",
+                "  {median:.2}x ({low:.2} to {high:.2}) {what} of {first} to {}{verdict}",
                 ways[limit.to].name,
-                limit.bound,
-                if holds { "PASS" } else { "OVER THE LIMIT" },
             );
         }
     }
@@ -259,7 +311,7 @@ fn measure(rounds: usize, operations: u64, ways: &[Way]) -> Part {
     took
 }
 
-fn quartiles(values: &[f64]) -> [f64; 3] {
+pub fn quartiles(values: &[f64]) -> [f64; 3] {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     [1, 2, 3].map(|quarter| sorted[(sorted.len() - 1) * quarter / 4])
