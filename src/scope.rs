@@ -271,7 +271,7 @@ impl TenantScope {
     }
 
     fn finish(&self, mut lease: Lease, error: Option<&sqlx::Error>, started: Instant) {
-        lease.report_if_slow(started, self.tenant());
+        lease.statement_ended(started, self.tenant());
         match error {
             None => lease.finished(),
             Some(error) if is_connection_lost(error) => lease.discard(),

@@ -19,24 +19,26 @@ mod arrows;
 /// Each module and what it uses, from the top down: a module uses only modules below its own line.
 #[rustfmt::skip]
 const LAYERS: Table = &[
-    ("testing", &[]),
-    ("registry", &["scope", "slots", "lease", "preflight", "context", "directory", "tenant", "settings", "error"]),
+    ("testing", &["registry", "tenant"]),
+    ("job", &["registry", "scope", "context", "error"]),
+    ("registry", &["scope", "slots", "lease", "context", "directory", "tenant", "settings", "error"]),
     ("reader", &["scope", "tx", "argument", "context"]),
     ("scope", &["tx", "slots", "argument", "lease", "assertion", "context", "tenant", "settings", "error"]),
     ("tx", &["argument", "lease", "assertion", "statement", "context", "settings", "quote", "error"]),
-    ("slots", &["lease", "tenant", "error"]),
+    ("slots", &["lease", "directory", "tenant", "error"]),
     ("argument", &["lease", "assertion", "statement", "settings", "error"]),
-    ("lease", &["preflight", "tenant", "settings", "error"]),
+    ("lease", &["preflight", "directory", "tenant", "settings", "error", "sync"]),
     ("preflight", &["sql", "settings", "error"]),
     ("assertion", &["sql", "context", "tenant", "settings", "quote", "error"]),
     ("sql", &["tenant", "settings", "quote", "error"]),
     ("statement", &[]),
     ("context", &["tenant", "settings", "error"]),
-    ("directory", &["tenant"]),
+    ("directory", &["tenant", "error"]),
     ("tenant", &["error"]),
     ("settings", &["error"]),
     ("quote", &["error"]),
     ("error", &[]),
+    ("sync", &[]),
 ];
 
 /// Arrows that go up all the same, each with its reason. Shorter is better.

@@ -14,6 +14,7 @@ use quick_cache::sync::Cache;
 use tenantry::TenantId;
 
 use super::candidate::Candidate;
+use super::ours;
 use super::workload::{TENANTS, Workload};
 
 /// Stands for a pool: what is leased keeps it alive.
@@ -53,6 +54,8 @@ pub fn all(workload: &Workload) -> Vec<Candidate> {
         sharded_mutex(&tenants),
         sharded(&tenants),
         quick(&tenants),
+        ours::parts(&tenants),
+        ours::registry(&tenants),
     ]
 }
 

@@ -11,9 +11,15 @@
 mod candidate;
 mod candidates;
 mod hits;
+mod ours;
 mod race;
+#[allow(dead_code, unused_imports, reason = "a bench does not use all of it")]
+#[path = "../../src/lease/schedule/mod.rs"]
+mod schedule;
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../../src/sync.rs"]
+mod sync;
 mod workload;
 
 use std::time::Duration;

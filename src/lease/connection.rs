@@ -15,6 +15,8 @@ pub(crate) struct Connection {
     /// The number of the server's process.
     pub(super) backend: i32,
     pub(super) traces: Traces,
+    /// Whether the server looks whether we are still there.
+    checks_client: bool,
     /// Whether sqlx closes the statements that it names: without a cache it never does.
     caches: bool,
     /// The domain `tenantry.scope` of this database.
@@ -40,16 +42,15 @@ pub(crate) enum Traces {
 ///   WARNING holds whatever its author put into it.
 /// * `standard_conforming_strings`: the scanner of statements reads backslashes as PostgreSQL
 ///   does with this setting on, which has been the default since 9.1.
-/// * `client_connection_check_interval`: a statement whose client has gone is stopped within this
-///   time. A server older than 14 does not know the setting, and one on a system that cannot see
-///   a closed socket refuses it; a value that somebody has chosen stays.
-const SESSION: &str = "SET client_min_messages = error; \
-    SET standard_conforming_strings = on; \
-    DO $$ BEGIN \
-      IF current_setting('client_connection_check_interval', true) = '0' THEN \
-        PERFORM set_config('client_connection_check_interval', '500', false); \
-      END IF; \
-    EXCEPTION WHEN OTHERS THEN NULL; END $$;";
+const SESSION: &str = "SET client_min_messages = error; SET standard_conforming_strings = on";
+
+/// And where the server takes it, `client_connection_check_interval`: a statement whose client has
+/// gone is stopped within this time. A server older than 14 does not know the setting, and one on
+/// a system that cannot see a closed socket refuses it, with the whole message; a value that
+/// somebody has chosen stays. No DO block: that would load a language into each session, which
+/// takes longer than all else here.
+const CHECK_CLIENT: &str = "; SELECT set_config('client_connection_check_interval', '500', false) \
+    WHERE current_setting('client_connection_check_interval', true) = '0'";
 
 /// Everything that outlives a transaction. Prepared statements too, which a DO block may have made:
 /// sqlx must believe in none when this is sent.
@@ -76,7 +77,14 @@ impl Connection {
         // sqlx would log the text of statements, at DEBUG all and at WARN the slow ones.
         let options = options.clone().disable_statement_logging();
         let mut raw = options.connect().await.map_err(refused)?;
-        raw.execute(SESSION).await.map_err(refused)?;
+        let mut checks_client = true;
+        if let Err(error) = set_up(&mut raw, "", checks_client).await {
+            if !matches!(error, sqlx::Error::Database(_)) {
+                return Err(refused(error));
+            }
+            checks_client = false;
+            set_up(&mut raw, "", checks_client).await.map_err(refused)?;
+        }
         let installed = preflight::check_installation(&mut raw, settings).await?;
         // Makes sqlx look the type up now and not under somebody's first statement.
         raw.prepare_with(
@@ -89,6 +97,7 @@ impl Connection {
             caches: raw.cached_statements_size() > 0,
             raw,
             backend: installed.backend,
+            checks_client,
             traces: Traces::None,
             scope_oid: installed.scope_oid,
             tenant: installed.tenant,
@@ -144,9 +153,20 @@ impl Connection {
 
     pub(super) async fn scrub(&mut self) -> Result<(), sqlx::Error> {
         self.raw.clear_cached_statements().await?;
-        let text = format!("{SCRUB}{SESSION}");
-        self.raw.execute(AssertSqlSafe(text)).await?;
+        set_up(&mut self.raw, SCRUB, self.checks_client).await?;
         self.traces = Traces::None;
         Ok(())
     }
+}
+
+/// The settings of a session, behind what comes `before` them in the same message.
+async fn set_up(
+    raw: &mut PgConnection,
+    before: &str,
+    checks_client: bool,
+) -> Result<(), sqlx::Error> {
+    let check = if checks_client { CHECK_CLIENT } else { "" };
+    let text = format!("{before}{SESSION}{check}");
+    raw.execute(AssertSqlSafe(text)).await?;
+    Ok(())
 }

@@ -92,11 +92,13 @@ impl Lease {
         self.checkout.as_ref().is_some_and(Checkout::is_fresh)
     }
 
-    /// An event at WARN for a statement that took its time.
-    pub(crate) fn report_if_slow(&self, started: Instant, tenant: &TenantId) {
-        if let Some(checkout) = &self.checkout {
+    /// A statement that began then has ended: an event at WARN if it took its time.
+    pub(crate) fn statement_ended(&mut self, started: Instant, tenant: &TenantId) {
+        let now = Instant::now();
+        if let Some(checkout) = &mut self.checkout {
+            checkout.used_until(now);
             let options = &checkout.pool().home().options;
-            options.report_if_slow(started, tenant);
+            options.report_if_slow(now.saturating_duration_since(started), tenant);
         }
     }
 
@@ -112,6 +114,9 @@ impl Lease {
 
     /// The server has said that it is ready and outside any transaction.
     pub(crate) fn finished(&mut self) {
+        if let (State::Transaction, Some(checkout)) = (self.state, &mut self.checkout) {
+            checkout.used_until(Instant::now());
+        }
         self.state = State::Idle;
     }
 
@@ -168,7 +173,9 @@ struct Unfit(Option<Checkout<Postgres>>);
 
 impl Unfit {
     fn mended(mut self) {
-        drop(self.0.take());
+        if let Some(mut checkout) = self.0.take() {
+            checkout.used_until(Instant::now());
+        }
     }
 }
 

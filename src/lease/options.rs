@@ -1,6 +1,6 @@
 //! How connections are opened, kept and given up.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::tenant::TenantId;
 
@@ -110,8 +110,7 @@ impl PoolOptions {
         self
     }
 
-    pub(crate) fn report_if_slow(&self, started: Instant, tenant: &TenantId) {
-        let elapsed = started.elapsed();
+    pub(crate) fn report_if_slow(&self, elapsed: Duration, tenant: &TenantId) {
         if elapsed > self.slow_statement_threshold {
             tracing::warn!(%tenant, elapsed_ms = elapsed.as_millis() as u64, "slow statement");
         }

@@ -93,6 +93,15 @@ impl TenantRegistry {
         pools.retire(EvictionCause::Explicit, |target, _| is_its(target)) > 0
     }
 
+    /// Takes a connection and gives it back, if one is free: all that a statement does but the
+    /// statement.
+    #[cfg(feature = "testing")]
+    pub(crate) fn lease_and_give_back(&self, tenant: &TenantId) -> bool {
+        let now = std::time::Instant::now();
+        let place = self.slots.lease_now(tenant, Purpose::Foreground, now);
+        place.is_some()
+    }
+
     /// Takes no more work. Idle connections are closed at once, the others when what runs on them
     /// has ended; those who wait for one get [`ErrorKind::Closed`](crate::ErrorKind::Closed).
     pub fn close(&self) {

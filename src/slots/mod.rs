@@ -119,18 +119,29 @@ impl Slots {
         purpose: Purpose,
         test: Test,
     ) -> Result<Place, Error> {
-        let now = Instant::now();
-        if let Some(route) = self.routes.find(tenant, now) {
-            if let Ok(Some(lease)) = route.connections.lease_now(tenant, now) {
-                if purpose == Purpose::Foreground {
-                    route.connections.touch(now);
-                }
-                let schema = route.schema;
-                return Ok(Place { lease, schema });
-            }
+        if let Some(place) = self.lease_now(tenant, purpose, Instant::now()) {
+            return Ok(place);
         }
         self.misses.fetch_add(1, Ordering::Relaxed);
         self.lease_in_time(tenant, purpose, test).await
+    }
+
+    /// A connection that is free, if the way there is known: the way that most take, with neither a
+    /// timer nor a task switch nor an allocation.
+    pub(crate) fn lease_now(
+        &self,
+        tenant: &TenantId,
+        purpose: Purpose,
+        now: Instant,
+    ) -> Option<Place> {
+        self.routes.with(tenant, now, |route| {
+            let lease = route.connections.lease_now(tenant, now).ok().flatten()?;
+            if purpose == Purpose::Foreground {
+                route.connections.touch(now);
+            }
+            let schema = route.schema.clone();
+            Some(Place { lease, schema })
+        })?
     }
 
     async fn lease_in_time(

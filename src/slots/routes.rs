@@ -31,10 +31,21 @@ pub(super) struct Routes {
 
 impl Routes {
     pub(super) fn find(&self, tenant: &TenantId, now: Instant) -> Option<Route> {
+        self.with(tenant, now, Route::clone)
+    }
+
+    /// Looks at a route in its place. `what` is done under the lock, and neither waits nor comes
+    /// back here.
+    pub(super) fn with<R>(
+        &self,
+        tenant: &TenantId,
+        now: Instant,
+        what: impl FnOnce(&Route) -> R,
+    ) -> Option<R> {
         let known = self.known.read();
         let route = known.get(tenant)?;
         let is_current = route.until.is_none_or(|until| now < until);
-        is_current.then(|| route.clone())
+        is_current.then(|| what(route))
     }
 
     pub(super) fn generation(&self) -> u64 {

@@ -67,9 +67,11 @@ mod configuration;
 mod embedded;
 mod error;
 mod existing;
+mod probe;
 mod server;
 mod watchdog;
 
 pub use builder::PostgresServerBuilder;
 pub use error::ServerError;
+pub use probe::lease_and_give_back;
 pub use server::PostgresServer;

@@ -296,7 +296,7 @@ impl TenantTx {
                     }
                 }
             }
-            self.lease.report_if_slow(started, self.assertion.tenant());
+            self.lease.statement_ended(started, self.assertion.tenant());
             if let Some(error) = failure {
                 Err(self.seen(error))?;
             }
@@ -316,7 +316,7 @@ impl TenantTx {
             let scoped = self.scoped(admitted).await?;
             let started = Instant::now();
             let answer = self.lease.connection()?.raw().fetch_optional(scoped).await;
-            self.lease.report_if_slow(started, self.assertion.tenant());
+            self.lease.statement_ended(started, self.assertion.tenant());
             answer.map_err(|error| self.seen(error))
         })
     }

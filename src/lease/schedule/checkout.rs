@@ -31,6 +31,8 @@ pub(crate) struct Checkout<T: Types> {
     is_new: bool,
     is_fresh: bool,
     was_used: bool,
+    /// The last that is known of the time: looking at the clock takes longer than all else here.
+    now: Instant,
 }
 
 impl<T: Types> Checkout<T> {
@@ -45,6 +47,7 @@ impl<T: Types> Checkout<T> {
             is_new: held.is_new,
             is_fresh,
             was_used: false,
+            now,
             pool: Arc::clone(pool),
             held: Some(held),
             tenant,
@@ -75,6 +78,11 @@ impl<T: Types> Checkout<T> {
         self.is_fresh
     }
 
+    /// It was in use until now.
+    pub(crate) fn used_until(&mut self, now: Instant) {
+        self.now = now;
+    }
+
     /// Gives the connection up. It counts until the server has let go of it.
     pub(crate) fn close(&mut self) {
         if let Some(held) = self.held.take() {
@@ -87,12 +95,11 @@ impl<T: Types> Checkout<T> {
 impl<T: Types> Drop for Checkout<T> {
     fn drop(&mut self) {
         if let Some(mut held) = self.held.take() {
-            let now = Instant::now();
             held.is_new = false;
             if self.was_used {
-                held.used_at = now;
+                held.used_at = self.now;
             }
-            self.pool.put_back(held, self.tenant.take(), now);
+            self.pool.put_back(held, self.tenant.take(), self.now);
         }
     }
 }

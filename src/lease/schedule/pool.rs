@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
 use tokio::sync::Notify;
 
 use super::checkout::Held;
@@ -45,8 +46,8 @@ pub(super) struct PoolState<T: Types> {
     pub(super) in_use: usize,
     pub(super) opening: usize,
     pub(super) closing: usize,
-    /// How many each tenant uses, where that is limited.
-    tenants: HashMap<T::Tenant, usize>,
+    /// How many each tenant uses, where that is limited; with those that used some a while ago.
+    tenants: HashMap<T::Tenant, usize, RandomState>,
     pub(super) waiting: usize,
     /// Whether a connection was opened since the last failure: until then they are opened one at
     /// a time.
@@ -105,7 +106,7 @@ impl<T: Types> Pool<T> {
                 in_use: 0,
                 opening: 0,
                 closing: 0,
-                tenants: HashMap::new(),
+                tenants: HashMap::default(),
                 waiting: 0,
                 proven: false,
                 failed: None,
@@ -149,7 +150,7 @@ impl<T: Types> Pool<T> {
         if state.retired {
             return TryLease::Retired;
         }
-        if state.at_limit(tenant, &self.limits) {
+        if !state.may_begin_use(tenant, &self.limits) {
             return TryLease::Wait;
         }
         let usable = |held: &mut Held<_>| {
@@ -213,7 +214,7 @@ impl<T: Types> Pool<T> {
         }
         // Whoever began to wait after this question has looked into the pool behind our lock.
         if self.server.has_waiters() {
-            self.server.dispatch(now, &mut effects);
+            self.server.dispatch(Instant::now(), &mut effects);
         }
         effects.carry_out(&self.server);
     }
@@ -329,6 +330,7 @@ impl<T: Types> Pool<T> {
         let mut effects = Effects::new();
         {
             let mut state = self.lock();
+            state.tenants.retain(|_, used| *used > 0);
             for held in std::mem::take(&mut state.idle) {
                 let idle_for = now.saturating_duration_since(held.used_at);
                 let is_stale = self.limits.idle_timeout.is_some_and(|max| idle_for > max);
@@ -360,7 +362,7 @@ impl<T: Types> Pool<T> {
     /// Who uses how many, where tenants are told apart.
     pub(crate) fn in_use_by(&self) -> Vec<(T::Tenant, usize)> {
         let state = self.lock();
-        let used = state.tenants.iter();
+        let used = state.tenants.iter().filter(|(_, used)| **used > 0);
         used.map(|(tenant, used)| (tenant.clone(), *used)).collect()
     }
 
@@ -404,11 +406,11 @@ impl<T: Types> PoolState<T> {
         self.in_use + self.waiting + self.opening > 0
     }
 
-    /// Whether this tenant has as many as one tenant may have.
-    pub(super) fn at_limit(&self, tenant: &T::Tenant, limits: &PoolLimits) -> bool {
+    /// Whether this tenant has fewer than one tenant may have.
+    pub(super) fn may_begin_use(&self, tenant: &T::Tenant, limits: &PoolLimits) -> bool {
         limits
             .max_per_tenant
-            .is_some_and(|max| self.tenants.get(tenant).is_some_and(|used| *used >= max))
+            .is_none_or(|max| self.tenants.get(tenant).is_none_or(|used| *used < max))
     }
 
     /// Counts a connection for a tenant, and says for whom it was counted.
@@ -420,18 +422,20 @@ impl<T: Types> PoolState<T> {
         self.in_use += 1;
         self.leases += 1;
         limits.max_per_tenant?;
-        *self.tenants.entry(tenant.clone()).or_default() += 1;
+        match self.tenants.get_mut(tenant) {
+            Some(used) => *used += 1,
+            None => {
+                self.tenants.insert(tenant.clone(), 1);
+            }
+        }
         Some(tenant.clone())
     }
 
     fn end_use(&mut self, tenant: Option<T::Tenant>) {
         self.in_use -= 1;
-        let Some(tenant) = tenant else { return };
-        if let Some(used) = self.tenants.get_mut(&tenant) {
+        // It stays, to be met again without being copied, until the next `reap`.
+        if let Some(used) = tenant.and_then(|tenant| self.tenants.get_mut(&tenant)) {
             *used -= 1;
-            if *used == 0 {
-                self.tenants.remove(&tenant);
-            }
         }
     }
 }

@@ -342,7 +342,7 @@ impl<T: Types> Server<T> {
         };
         let pool = Arc::clone(&first.pool);
         let mut of_pool = pool.lock();
-        if of_pool.at_limit(&flow.tenant, pool.limits()) {
+        if !of_pool.may_begin_use(&flow.tenant, pool.limits()) {
             return Turn::Kept;
         }
         while let Some(held) = of_pool.idle.pop_back() {
