@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use sqlx::Connection as _;
 use tokio::runtime::Handle;
 use tokio::time::{sleep, sleep_until, timeout};
+use tracing::Instrument as _;
 
 use super::at_rest::AtRest;
 use super::connection::Connection;
@@ -131,7 +132,14 @@ impl Wire {
 impl Driver<Postgres> for Wire {
     fn open(&self, pool: Arc<Pool<Postgres>>) {
         let control = self.control.clone();
-        self.runtime.spawn(async move {
+        let span = match &pool.home().owner {
+            Owner::Tenant(tenant) => tracing::debug_span!("open_connection", %tenant),
+            Owner::Many => {
+                let database = pool.home().database.name();
+                tracing::debug_span!("open_connection", database)
+            }
+        };
+        let opening = async move {
             let opening = Opening(Some(pool));
             let Some(pool) = opening.0.as_ref() else {
                 return;
@@ -154,7 +162,8 @@ impl Driver<Postgres> for Wire {
                     opening.failed(error, control.is_some()).await;
                 }
             }
-        });
+        };
+        self.runtime.spawn(opening.instrument(span));
     }
 
     fn close(&self, pool: Arc<Pool<Postgres>>, connection: Connection) {

@@ -3,6 +3,8 @@
 mod builder;
 mod config;
 mod every_tenant;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod shutdown;
 mod status;
 

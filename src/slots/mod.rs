@@ -4,6 +4,8 @@ mod changes;
 mod eviction;
 mod pools;
 mod routes;
+#[cfg(feature = "metrics")]
+mod waits;
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::time::{Instant as Deadline, timeout_at};
+use tracing::Instrument as _;
 
 use crate::directory::{Database, Placement, TenantDirectory, TenantRecord};
 use crate::error::{Error, ErrorKind};
@@ -123,7 +126,13 @@ impl Slots {
             return Ok(place);
         }
         self.misses.fetch_add(1, Ordering::Relaxed);
-        self.lease_in_time(tenant, purpose, test).await
+        let span = tracing::debug_span!("acquire", %tenant);
+        let started = Instant::now();
+        let place = self.lease_in_time(tenant, purpose, test, started);
+        let place = place.instrument(span).await;
+        #[cfg(feature = "metrics")]
+        waits::record(started.elapsed(), place.as_ref().err());
+        place
     }
 
     /// A connection that is free, if the way there is known: the way that most take, with neither a
@@ -149,8 +158,8 @@ impl Slots {
         tenant: &TenantId,
         purpose: Purpose,
         test: Test,
+        started: Instant,
     ) -> Result<Place, Error> {
-        let started = Instant::now();
         loop {
             let route = self.route(tenant, purpose, started).await?;
             let connections = &route.connections;
