@@ -1,0 +1,129 @@
+//! What befalls the warehouse while the load goes on.
+
+use std::net::SocketAddr;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use tenantry::testing::ServerError;
+use tenantry::{TenantId, TenantState};
+
+use crate::client::Client;
+use crate::load::Load;
+use crate::tenants;
+use crate::world::World;
+
+pub struct Disturbances<'w> {
+    world: &'w World,
+    address: SocketAddr,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Disturbance {
+    Evict,
+    Suspend,
+    Resume,
+    Restart,
+    Crash,
+}
+
+/// When so many of a thousand requests have been begun.
+const SCHEDULE: &[(u64, Disturbance)] = &[
+    (200, Disturbance::Evict),
+    (400, Disturbance::Suspend),
+    (450, Disturbance::Evict),
+    (500, Disturbance::Restart),
+    (550, Disturbance::Resume),
+    (700, Disturbance::Evict),
+    (800, Disturbance::Crash),
+];
+
+impl<'w> Disturbances<'w> {
+    pub fn of(world: &'w World, address: SocketAddr) -> Self {
+        Self { world, address }
+    }
+
+    /// All of them, each in its time; says what was done.
+    pub async fn go_with(&self, load: &Load) -> Vec<&'static str> {
+        let mut progress = load.progress.subscribe();
+        let mut done = Vec::new();
+        for (permille, disturbance) in SCHEDULE {
+            let begun = |begun: &u64| *begun * 1000 >= load.requests * permille;
+            progress.wait_for(begun).await.expect("the load goes on");
+            done.extend(self.carry_out(*disturbance).await);
+        }
+        done
+    }
+
+    async fn carry_out(&self, disturbance: Disturbance) -> Option<&'static str> {
+        match disturbance {
+            Disturbance::Evict => self.evict(),
+            Disturbance::Suspend => self.suspend().await,
+            Disturbance::Resume => self.resume().await,
+            Disturbance::Restart => {
+                let restarted = self.world.server.restart().await;
+                done(restarted, "a restart of the server")
+            }
+            Disturbance::Crash => match self.world.server.crash().await {
+                Ok(()) => done(self.world.server.restart().await, "a crash of the server"),
+                crashed => done(crashed, ""),
+            },
+        }
+    }
+
+    // SEAM, until the registry heeds its directory and can evict: this constant and `evict`.
+    const HEEDS_ITS_DIRECTORY: bool = false;
+
+    /// Every pool at once, whatever is under way on it.
+    fn evict(&self) -> Option<&'static str> {
+        // for tenant in self.world.databases.tenants() {
+        //     self.world.registry.as_ref()?.evict(tenant);
+        // }
+        // Some("an eviction of all pools")
+        None
+    }
+
+    /// The first request that is made afterwards is refused.
+    async fn suspend(&self) -> Option<&'static str> {
+        if !Self::HEEDS_ITS_DIRECTORY {
+            return None;
+        }
+        let tenant = self.some_tenant();
+        assert!(
+            self.world
+                .directory
+                .set_state(tenant, TenantState::Suspended)
+        );
+        assert_eq!(self.ask(tenant).await, StatusCode::FORBIDDEN);
+        Some("the suspension of a tenant")
+    }
+
+    async fn resume(&self) -> Option<&'static str> {
+        if !Self::HEEDS_ITS_DIRECTORY {
+            return None;
+        }
+        let tenant = self.some_tenant();
+        assert!(self.world.directory.set_state(tenant, TenantState::Active));
+        assert_ne!(self.ask(tenant).await, StatusCode::FORBIDDEN);
+        Some("its return")
+    }
+
+    fn some_tenant(&self) -> &TenantId {
+        &self.world.databases.tenants()[1]
+    }
+
+    async fn ask(&self, tenant: &TenantId) -> StatusCode {
+        let request = Request::get("/products").header(tenants::HEADER, tenant.as_str());
+        let request = request.body(Body::empty()).expect("a request");
+        let answer = Client::new(self.address).send(request).await;
+        answer.expect("an answer").status
+    }
+}
+
+/// A server that somebody else runs is left alone.
+fn done(result: Result<(), ServerError>, name: &'static str) -> Option<&'static str> {
+    match result {
+        Ok(()) => Some(name),
+        Err(ServerError::NotOurs { .. }) => None,
+        Err(error) => panic!("the server is gone: {error}"),
+    }
+}
