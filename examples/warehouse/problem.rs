@@ -50,7 +50,7 @@ impl Problem {
         "bad-method",
         "this path does not take this method",
     );
-    const UNKNOWN_TENANT: Self = Self::new(
+    pub const UNKNOWN_TENANT: Self = Self::new(
         StatusCode::NOT_FOUND,
         "unknown-tenant",
         "there is no such tenant",

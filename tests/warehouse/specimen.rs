@@ -102,7 +102,7 @@ async fn replace_connection(
     next: Next,
 ) -> Result<Response, Problem> {
     let tenant = tenants::named_by(request.uri(), request.headers())?;
-    let options = places.get(&tenant).ok_or(Problem::NOT_FOUND)?;
+    let options = places.get(&tenant).ok_or(Problem::UNKNOWN_TENANT)?;
     replace(tenant, options).await.map_err(StockError::from)?;
     Ok(next.run(request).await)
 }
