@@ -66,6 +66,7 @@ use ledger::Ledger;
 use load::Load;
 use specimen::Specimen;
 use tally::Tally;
+use tenantry::TenantRegistry;
 use tokio::sync::watch;
 use world::World;
 
@@ -126,11 +127,19 @@ async fn the_warehouse_keeps_tenants_apart() {
     let (tally, disturbed) =
         world::in_time(async { tokio::join!(load.drive(&ledger), disturbances.go_with(&load)) })
             .await;
+    let status = world.registry.as_ref().map(TenantRegistry::status);
     let workers = app.stop().await.expect("every request came to an end");
 
     let found = checker::check(&world.databases, &ledger).await;
     report("the warehouse", &tally, &found);
     println!("disturbed by {}: {disturbed:?}", disturbed.len());
+    let status = status.expect("it was served");
+    println!(
+        "{} leases, evictions: {:?}",
+        status.leases, status.evictions
+    );
+    assert!(status.evictions["capacity"] > 0 && status.evictions["explicit"] > 0);
+    assert!(tally.refused.contains_key("suspended"), "nobody met the suspension");
     assert_eq!(tally.foreign, 0, "rows of other tenants in answers");
     assert_eq!(found.foreign, 0, "rows of other tenants in databases");
     assert_eq!(tally.unexpected, Vec::<String>::new());

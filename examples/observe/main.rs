@@ -7,6 +7,8 @@
 //! room for 10 pools and 13 connections. Then come a calm time, one in which everybody comes, a
 //! tenant that floods, a job over all tenants, a restart of the server, and calm again.
 
+#![allow(unreachable_pub, reason = "an example has no outside")]
+
 mod life;
 mod page;
 mod picture;

@@ -52,7 +52,10 @@ impl App {
         while let Some(worker) = self.workers.join_next().await {
             rounds.push(worker?);
         }
-        self.registry.close();
+        let end = self.registry.shutdown(PATIENCE).await;
+        if !end.is_clean() {
+            eprintln!("still busy: {:?}", end.still_busy);
+        }
         match finished {
             Ok(http) => http??,
             Err(_) => return Err("some requests took too long and were broken off".into()),

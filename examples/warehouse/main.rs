@@ -77,7 +77,7 @@ async fn run(options: Options) -> Result<(), Failure> {
     };
     let tenants = server::tenants(options.tenants)?;
     let databases = Databases::prepare(admin, "warehouse", tenants).await?;
-    let registry = registry::build(databases.directory()).await?;
+    let registry = registry::build(databases.directory(), MAX_POOLS).await?;
     let port = listener.local_addr()?.port();
     let app = App::start(listener, registry, databases.tenants(), EVERY).await?;
     print_how_to_ask(&databases, port);
@@ -95,6 +95,9 @@ async fn run(options: Options) -> Result<(), Failure> {
 
 /// How often a worker looks whether something runs low.
 const EVERY: Duration = Duration::from_secs(1);
+
+/// How many tenants have their pools open at a time.
+const MAX_POOLS: usize = 100;
 
 fn print_how_to_ask(databases: &Databases, port: u16) {
     let tenants = databases.tenants();

@@ -149,7 +149,7 @@ async fn a_tenant_with_no_connection_left_is_asked_to_come_back() {
         .pool_options(|_, options| {
             options
                 .max_connections(1)
-                .acquire_timeout(Duration::from_millis(50))
+                .acquire_timeout(Duration::from_millis(500))
         })
         .build()
         .await

@@ -1,6 +1,7 @@
 //! What befalls the warehouse while the load goes on.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
@@ -70,41 +71,55 @@ impl<'w> Disturbances<'w> {
         }
     }
 
-    // SEAM, until the registry heeds its directory and can evict: this constant and `evict`.
-    const HEEDS_ITS_DIRECTORY: bool = false;
-
     /// Every pool at once, whatever is under way on it.
     fn evict(&self) -> Option<&'static str> {
-        // for tenant in self.world.databases.tenants() {
-        //     self.world.registry.as_ref()?.evict(tenant);
-        // }
-        // Some("an eviction of all pools")
-        None
+        let registry = self.world.registry.as_ref()?;
+        let given_up = self
+            .world
+            .databases
+            .tenants()
+            .iter()
+            .filter(|tenant| registry.evict(tenant))
+            .count();
+        (given_up > 0).then_some("an eviction of all pools")
     }
 
-    /// The first request that is made afterwards is refused.
+    /// Within a second its requests are refused.
     async fn suspend(&self) -> Option<&'static str> {
-        if !Self::HEEDS_ITS_DIRECTORY {
-            return None;
-        }
         let tenant = self.some_tenant();
         assert!(
             self.world
                 .directory
                 .set_state(tenant, TenantState::Suspended)
         );
-        assert_eq!(self.ask(tenant).await, StatusCode::FORBIDDEN);
+        self.until_asked(tenant, |status| status == StatusCode::FORBIDDEN)
+            .await;
         Some("the suspension of a tenant")
     }
 
     async fn resume(&self) -> Option<&'static str> {
-        if !Self::HEEDS_ITS_DIRECTORY {
-            return None;
-        }
         let tenant = self.some_tenant();
         assert!(self.world.directory.set_state(tenant, TenantState::Active));
-        assert_ne!(self.ask(tenant).await, StatusCode::FORBIDDEN);
+        self.until_asked(tenant, |status| status != StatusCode::FORBIDDEN)
+            .await;
         Some("its return")
+    }
+
+    /// The directory's change reaches the registry in a task of its own, which has a second for it.
+    async fn until_asked(&self, tenant: &TenantId, is_so: impl Fn(StatusCode) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        loop {
+            let asked = Instant::now();
+            let status = self.ask(tenant).await;
+            if is_so(status) {
+                return;
+            }
+            assert!(
+                asked < deadline,
+                "a second later the answer is still {status}"
+            );
+            tokio::task::yield_now().await;
+        }
     }
 
     fn some_tenant(&self) -> &TenantId {
