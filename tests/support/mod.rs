@@ -7,7 +7,9 @@
     clippy::missing_errors_doc
 )]
 
+pub mod control;
 pub mod database;
+pub mod log;
 pub mod polls;
 pub mod proxy;
 
