@@ -213,7 +213,7 @@ impl fmt::Debug for StaticDirectory {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::StreamExt as _;
+    use futures_util::{FutureExt as _, StreamExt as _};
     use sqlx::postgres::PgConnectOptions;
 
     use super::*;
@@ -229,6 +229,11 @@ mod tests {
 
     async fn find(directory: &StaticDirectory, id: &str) -> Option<TenantRecord> {
         directory.find(&tenant(id)).await.expect("an answer")
+    }
+
+    /// What has been told by now.
+    fn told(changes: &mut BoxStream<'static, DirectoryChange>) -> Option<DirectoryChange> {
+        changes.next().now_or_never().expect("it was told")
     }
 
     #[tokio::test]
@@ -263,21 +268,21 @@ mod tests {
             matches!(a.placement(), Placement::Shared { database } if database.name() == "app")
         );
         assert_eq!(
-            changes.next().await,
+            told(&mut changes),
             Some(DirectoryChange::Tenant(tenant("e")))
         );
         assert_eq!(
-            changes.next().await,
+            told(&mut changes),
             Some(DirectoryChange::Tenant(tenant("a")))
         );
 
         let active = directory.list(None, 9).await.expect("a list");
         assert_eq!(active, ["B", "c", "d", "e"].map(tenant));
-        let behind = directory.list(Some(&tenant("a")), 2).await.expect("a list");
+        let behind = directory.list(Some(&tenant("B")), 2).await.expect("a list");
         assert_eq!(behind, ["c", "d"].map(tenant));
 
         drop((directory, clone));
-        assert_eq!(changes.next().await, None);
+        assert_eq!(told(&mut changes), None);
     }
 
     #[tokio::test]
@@ -301,9 +306,9 @@ mod tests {
         for _ in 0..300 {
             directory.set_state(&tenant("a"), TenantState::Moving);
         }
-        assert_eq!(changes.next().await, Some(DirectoryChange::All));
+        assert_eq!(told(&mut changes), Some(DirectoryChange::All));
         assert_eq!(
-            changes.next().await,
+            told(&mut changes),
             Some(DirectoryChange::Tenant(tenant("a")))
         );
     }
