@@ -24,8 +24,9 @@ mod tx;
 
 pub use context::TenantContext;
 pub use directory::{
-    Database, DirectoryChange, Placement, Secret, SecretError, SecretResolver, SecretString,
-    StaticDirectory, TenantDirectory, TenantRecord, TenantState,
+    Database, DirectoryChange, Placement, PostgresDirectory, PostgresDirectoryBuilder, Secret,
+    SecretError, SecretResolver, SecretString, StaticDirectory, TenantDirectory, TenantRecord,
+    TenantState,
 };
 pub use error::{Error, ErrorKind};
 pub use job::{Platform, PlatformJob, TenantJob};

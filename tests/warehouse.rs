@@ -139,7 +139,10 @@ async fn the_warehouse_keeps_tenants_apart() {
         status.leases, status.evictions
     );
     assert!(status.evictions["capacity"] > 0 && status.evictions["explicit"] > 0);
-    assert!(tally.refused.contains_key("suspended"), "nobody met the suspension");
+    assert!(
+        tally.refused.contains_key("suspended"),
+        "nobody met the suspension"
+    );
     assert_eq!(tally.foreign, 0, "rows of other tenants in answers");
     assert_eq!(found.foreign, 0, "rows of other tenants in databases");
     assert_eq!(tally.unexpected, Vec::<String>::new());

@@ -158,3 +158,94 @@ impl fmt::Debug for Database {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server() -> PgConnectOptions {
+        PgConnectOptions::new_without_pgpass()
+            .host("db-secret.invalid")
+            .port(6543)
+            .username("app")
+            .password("hunter2-secret")
+    }
+
+    #[test]
+    fn equal_if_server_role_and_name_are() {
+        let shop = Database::new(server().database("shop"));
+        // However it was arrived at, and whatever the password.
+        for same in [
+            Database::new(server()).named("shop"),
+            Database::new(server().password("another").database("shop")),
+            Database::new(server().database("shop")).password(Secret::environment("P")),
+        ] {
+            assert_eq!(shop, same);
+            assert_eq!(shop.key(), same.key());
+        }
+        for (other, same_server) in [
+            (shop.named("shop_2"), true),
+            (
+                Database::new(server().username("jobs").database("shop")),
+                true,
+            ),
+            (
+                Database::new(server().host("db-2.invalid").database("shop")),
+                false,
+            ),
+            (Database::new(server().port(6544).database("shop")), false),
+            (
+                Database::new(server().socket("/run/postgresql").database("shop")),
+                false,
+            ),
+        ] {
+            assert_ne!(shop, other);
+            assert_ne!(shop.key(), other.key());
+            assert_eq!(shop.server_key() == other.server_key(), same_server);
+        }
+    }
+
+    #[test]
+    fn without_a_name_it_has_that_of_the_role() {
+        assert_eq!(Database::new(server()).name(), "app");
+    }
+
+    #[tokio::test]
+    async fn the_password_is_fetched_for_each_connection() {
+        use async_trait::async_trait;
+        use std::sync::atomic::{AtomicU32, Ordering};
+
+        #[derive(Default)]
+        struct Counting(AtomicU32);
+
+        #[async_trait]
+        impl crate::directory::SecretResolver for Counting {
+            async fn resolve(
+                &self,
+                reference: &str,
+            ) -> Result<secrecy::SecretString, crate::directory::SecretError> {
+                self.0.fetch_add(1, Ordering::Relaxed);
+                match reference {
+                    "good" => Ok("hunter2-secret".into()),
+                    _ => Err("hunter2-secret is what a careless resolver tells".into()),
+                }
+            }
+        }
+
+        let vault = Arc::new(Counting::default());
+        let good = Database::new(server()).password(Secret::resolver(vault.clone(), "good"));
+        for database in [&good, &good.named("another")] {
+            let options = database.connect_options().await.expect("options");
+            assert_eq!(options.get_database(), Some(database.name()));
+        }
+        assert_eq!(vault.0.load(Ordering::Relaxed), 2);
+
+        let bad = Database::new(server()).password(Secret::resolver(vault, "bad"));
+        let error = bad.connect_options().await.expect_err("no password");
+        assert_eq!(error.kind(), ErrorKind::Connect);
+        assert!(
+            !format!("{error} {error:?} {bad:?}").contains("secret"),
+            "{error:?}"
+        );
+    }
+}

@@ -1,6 +1,7 @@
 //! Where each tenant lives, and whether it may be served.
 
 mod database;
+mod postgres;
 mod record;
 mod secret;
 mod static_directory;
@@ -11,12 +12,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
+use tokio::sync::broadcast;
 
 use crate::error::Error;
 use crate::tenant::TenantId;
 
 pub use database::Database;
 pub(crate) use database::{DatabaseKey, ServerKey};
+pub use postgres::{PostgresDirectory, PostgresDirectoryBuilder};
 pub use record::{Placement, TenantRecord, TenantState};
 pub use secret::{Secret, SecretError, SecretResolver, SecretString};
 pub use static_directory::StaticDirectory;
@@ -28,7 +31,7 @@ pub use static_directory::StaticDirectory;
 /// that something is different. Between these it uses the last answer, so that a directory need
 /// not be fast, and its outage is not every tenant's.
 ///
-/// [`StaticDirectory`] is one that lives in memory.
+/// [`StaticDirectory`] is one that lives in memory, [`PostgresDirectory`] one that is a table.
 #[async_trait]
 pub trait TenantDirectory: Send + Sync + 'static {
     /// Where this tenant lives; `None` if there is no such tenant.
@@ -108,4 +111,19 @@ pub enum DirectoryChange {
     Tenant(TenantId),
     /// Anything may have changed: changes may have been missed.
     All,
+}
+
+/// What is sent on a channel; who has fallen behind is told that anything may be different.
+fn changes_of(
+    receiver: broadcast::Receiver<DirectoryChange>,
+) -> BoxStream<'static, DirectoryChange> {
+    let changes = stream::unfold(receiver, |mut receiver| async {
+        use broadcast::error::RecvError;
+        match receiver.recv().await {
+            Ok(change) => Some((change, receiver)),
+            Err(RecvError::Lagged(_)) => Some((DirectoryChange::All, receiver)),
+            Err(RecvError::Closed) => None,
+        }
+    });
+    changes.boxed()
 }

@@ -83,3 +83,92 @@ impl fmt::Debug for Secret {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    const VALUE: &str = "hunter2-secret";
+
+    struct Vault;
+
+    #[async_trait]
+    impl SecretResolver for Vault {
+        async fn resolve(&self, reference: &str) -> Result<SecretString, SecretError> {
+            match reference {
+                "known" => Ok(VALUE.into()),
+                _ => Err("there is no such secret".into()),
+            }
+        }
+    }
+
+    async fn value(secret: &Secret) -> String {
+        let secret = secret.resolve().await.expect("a secret");
+        secret.expose_secret().to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_variable_of_the_environment() {
+        // Cargo sets it for tests.
+        let secret = Secret::environment("CARGO_MANIFEST_DIR");
+        assert_eq!(value(&secret).await, env!("CARGO_MANIFEST_DIR"));
+        assert_eq!(
+            format!("{secret:?}"),
+            "Secret(environment CARGO_MANIFEST_DIR)"
+        );
+
+        let error = Secret::environment("TENANTRY_NO_SUCH_VARIABLE")
+            .resolve()
+            .await;
+        let error = error.expect_err("there is none");
+        assert!(
+            error.to_string().contains("TENANTRY_NO_SUCH_VARIABLE"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_file_without_the_line_break_at_its_end_and_read_anew_each_time() {
+        let path = std::env::temp_dir().join(format!("tenantry_secret_{}", std::process::id()));
+        let secret = Secret::file(&path);
+        for (text, expected) in [
+            (VALUE.to_owned(), VALUE.to_owned()),
+            (format!("{VALUE}\n"), VALUE.to_owned()),
+            (format!("{VALUE}\r\n"), VALUE.to_owned()),
+            (format!(" {VALUE}\nx \n"), format!(" {VALUE}\nx ")),
+        ] {
+            std::fs::write(&path, text).expect("a file");
+            assert_eq!(value(&secret).await, expected);
+        }
+        std::fs::write(&path, [b'h', 0xff, b'\n']).expect("a file");
+        secret.resolve().await.expect_err("no text");
+        std::fs::remove_file(&path).expect("it was there");
+        secret.resolve().await.expect_err("no file");
+        assert_eq!(
+            format!("{secret:?}"),
+            format!("Secret(file {})", path.display())
+        );
+    }
+
+    #[tokio::test]
+    async fn what_a_resolver_answers() {
+        let vault: Arc<dyn SecretResolver> = Arc::new(Vault);
+        let secret = Secret::resolver(Arc::clone(&vault), "known");
+        assert_eq!(value(&secret).await, VALUE);
+        assert_eq!(format!("{secret:?}"), "Secret(resolver known)");
+        let error = Secret::resolver(vault, "unknown").resolve().await;
+        assert_eq!(
+            error.expect_err("unknown").to_string(),
+            "there is no such secret"
+        );
+    }
+
+    #[tokio::test]
+    async fn nothing_of_it_is_shown() {
+        let secret = Secret::resolver(Arc::new(Vault), "known");
+        let resolved = secret.resolve().await.expect("a secret");
+        assert!(!format!("{secret:?} {resolved:?}").contains(VALUE));
+    }
+}

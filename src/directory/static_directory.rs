@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
-use futures_util::{StreamExt as _, stream};
 use parking_lot::RwLock;
 use tokio::sync::broadcast;
 
@@ -178,15 +177,7 @@ impl TenantDirectory for StaticDirectory {
     }
 
     fn changes(&self) -> BoxStream<'static, DirectoryChange> {
-        let changes = stream::unfold(self.0.changes.subscribe(), |mut receiver| async {
-            use broadcast::error::RecvError;
-            match receiver.recv().await {
-                Ok(change) => Some((change, receiver)),
-                Err(RecvError::Lagged(_)) => Some((DirectoryChange::All, receiver)),
-                Err(RecvError::Closed) => None,
-            }
-        });
-        changes.boxed()
+        super::changes_of(self.0.changes.subscribe())
     }
 
     fn shared_by_others(&self) -> Option<Database> {
@@ -212,5 +203,118 @@ impl fmt::Debug for StaticDirectory {
             .field("others_share", &known.others.is_some())
             .field("tenants", &tenants.collect::<Vec<_>>())
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt as _, StreamExt as _};
+    use sqlx::postgres::PgConnectOptions;
+
+    use super::*;
+
+    fn database(name: &str) -> Database {
+        let server = PgConnectOptions::new_without_pgpass().host("db-secret.invalid");
+        Database::new(server.password("hunter2-secret")).named(name)
+    }
+
+    fn tenant(id: &str) -> TenantId {
+        id.parse().expect("a tenant id")
+    }
+
+    async fn find(directory: &StaticDirectory, id: &str) -> Option<TenantRecord> {
+        directory.find(&tenant(id)).await.expect("an answer")
+    }
+
+    /// What has been told by now.
+    fn told(changes: &mut BoxStream<'static, DirectoryChange>) -> Option<DirectoryChange> {
+        changes.next().now_or_never().expect("it was told")
+    }
+
+    #[tokio::test]
+    async fn what_is_put_is_found_listed_and_told() {
+        let directory = StaticDirectory::new()
+            .shared(database("app"), [tenant("a"), tenant("c")])
+            .databases(database("x"), [(tenant("B"), "app_b")])
+            .schemas(database("app"), [(tenant("d"), "tenant_d")]);
+        let mut changes = directory.changes();
+        let found = find(&directory, "B").await.expect("B");
+        assert!(
+            matches!(found.placement(), Placement::Database { database } if database.name() == "app_b")
+        );
+        let found = find(&directory, "d").await.expect("d");
+        assert!(
+            matches!(found.placement(), Placement::Schema { schema, .. } if &**schema == "tenant_d")
+        );
+        assert_eq!(find(&directory, "e").await, None);
+
+        let clone = directory.clone();
+        let record = TenantRecord::new(Placement::Shared {
+            database: database("new"),
+        })
+        .epoch(1);
+        clone.put(tenant("e"), record.clone());
+        assert!(clone.set_state(&tenant("a"), TenantState::Suspended));
+        assert!(!clone.set_state(&tenant("nobody"), TenantState::Suspended));
+        assert_eq!(find(&directory, "e").await, Some(record));
+        let a = find(&directory, "a").await.expect("a");
+        assert_eq!(a.tenant_state(), TenantState::Suspended);
+        assert!(
+            matches!(a.placement(), Placement::Shared { database } if database.name() == "app")
+        );
+        assert_eq!(
+            told(&mut changes),
+            Some(DirectoryChange::Tenant(tenant("e")))
+        );
+        assert_eq!(
+            told(&mut changes),
+            Some(DirectoryChange::Tenant(tenant("a")))
+        );
+
+        let active = directory.list(None, 9).await.expect("a list");
+        assert_eq!(active, ["B", "c", "d", "e"].map(tenant));
+        let behind = directory.list(Some(&tenant("B")), 2).await.expect("a list");
+        assert_eq!(behind, ["c", "d"].map(tenant));
+
+        drop((directory, clone));
+        assert_eq!(told(&mut changes), None);
+    }
+
+    #[tokio::test]
+    async fn whoever_is_not_named_lives_with_the_others() {
+        let directory = StaticDirectory::new()
+            .database(tenant("a"), database("app_a"))
+            .shared_by_all(database("app"));
+        let anybody = find(&directory, "anybody").await.expect("anybody");
+        assert!(
+            matches!(anybody.placement(), Placement::Shared { database } if database.name() == "app")
+        );
+        assert!(!directory.set_state(&tenant("anybody"), TenantState::Suspended));
+        let listed = directory.list(None, 9).await.expect("a list");
+        assert_eq!(listed, [tenant("a")]);
+    }
+
+    #[tokio::test]
+    async fn who_falls_behind_is_told_that_anything_may_be_different() {
+        let directory = StaticDirectory::new().shared(database("app"), [tenant("a")]);
+        let mut changes = directory.changes();
+        for _ in 0..300 {
+            directory.set_state(&tenant("a"), TenantState::Moving);
+        }
+        assert_eq!(told(&mut changes), Some(DirectoryChange::All));
+        assert_eq!(
+            told(&mut changes),
+            Some(DirectoryChange::Tenant(tenant("a")))
+        );
+    }
+
+    #[test]
+    fn nothing_secret_is_shown() {
+        let directory = StaticDirectory::new()
+            .shared(database("app"), [tenant("a")])
+            .shared_by_all(database("app"));
+        let shown = format!("{directory:?} {:?}", directory.snapshot());
+        assert!(shown.contains("\"a\""), "{shown}");
+        assert!(!shown.contains("secret"), "{shown}");
     }
 }

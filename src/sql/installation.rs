@@ -142,16 +142,8 @@ impl Installation {
     }
 
     pub(super) fn check(&self) -> Result<(), Error> {
-        quote::check_name(&self.application_role)?;
-        // Both are key words even in quotes: GRANT .. TO "public" means everybody.
-        if matches!(self.application_role.as_str(), "public" | "none") {
-            return Err(Error::new(
-                ErrorKind::InvalidOption,
-                "the application role is a role of its own, not PUBLIC",
-            ));
-        }
-        self.column.check()?;
-        Ok(())
+        check_role(&self.application_role)?;
+        self.column.check()
     }
 
     fn script(&self, oldest_layout: i32, layout: i32) -> Result<String, Error> {
@@ -277,7 +269,7 @@ impl Installation {
       AND a.grantee IN (0, (SELECT oid FROM pg_roles WHERE rolname = app_role)))";
         format!(
             "  EXECUTE format('REVOKE ALL ON SCHEMA tenantry FROM PUBLIC, %I', app_role);
-  EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA tenantry FROM PUBLIC, %I', app_role);
+  EXECUTE format('REVOKE ALL ON tenantry.installation, tenantry.reference_tables FROM PUBLIC, %I', app_role);
   EXECUTE format('GRANT USAGE ON SCHEMA tenantry TO %I', app_role);
   EXECUTE format('GRANT SELECT ON tenantry.installation, tenantry.reference_tables TO %I', app_role);
   -- Only where it is needed, so that a role which does not own the database can install again.
@@ -291,4 +283,17 @@ impl Installation {
             kept = Refusal::TemporaryKept.raise(),
         )
     }
+}
+
+/// Refuses what is no role to grant something to.
+pub(super) fn check_role(name: &str) -> Result<(), Error> {
+    quote::check_name(name)?;
+    // Both are key words even in quotes: GRANT .. TO "public" means everybody.
+    if matches!(name, "public" | "none") {
+        return Err(Error::new(
+            ErrorKind::InvalidOption,
+            "the role that is granted something is one of its own, not PUBLIC",
+        ));
+    }
+    Ok(())
 }

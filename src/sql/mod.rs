@@ -3,7 +3,7 @@
 //! [`Installation`] makes the schema `tenantry` with the argument type that carries the tenant of
 //! each statement. [`TenantTable`] puts a table under row level security, [`ReferenceTable`] makes
 //! one readable by all tenants and writable by none, and [`TenantTable::advice`] names what these
-//! leave to you. Each gives its SQL as text, for your own migrations, and runs the same text
+//! leave to you. [`ControlTables`] makes the table of tenants in a control database. Each gives its SQL as text, for your own migrations, and runs the same text
 //! itself.
 //!
 //! A script is one statement (a `DO` block), so it is carried out as a whole or not at all, be it
@@ -32,6 +32,7 @@
 
 mod advice;
 mod column;
+mod control;
 mod domain;
 mod installation;
 mod reference;
@@ -40,8 +41,10 @@ mod table;
 
 pub use advice::{Advice, AdviceRule};
 pub use column::TenantType;
+pub use control::ControlTables;
 pub use installation::Installation;
 pub use reference::ReferenceTable;
 pub use table::TenantTable;
 
+pub(crate) use control::CHANNEL;
 pub(crate) use domain::LAYOUT;

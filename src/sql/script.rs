@@ -12,6 +12,7 @@ const LOCK: i64 = 0x7465_6e61_6e74_7279;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     RoleMissing,
+    ReaderMissing,
     NewerLayout,
     SettingRenamed,
     FurtherNotAppended,
@@ -26,8 +27,9 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::RoleMissing,
+        Self::ReaderMissing,
         Self::NewerLayout,
         Self::SettingRenamed,
         Self::FurtherNotAppended,
@@ -45,6 +47,7 @@ impl Refusal {
     fn code(self) -> &'static str {
         match self {
             Self::RoleMissing => "TN001",
+            Self::ReaderMissing => "TN013",
             Self::NewerLayout => "TN002",
             Self::SettingRenamed => "TN003",
             Self::FurtherNotAppended => "TN004",
@@ -62,6 +65,9 @@ impl Refusal {
     fn message(self) -> &'static str {
         match self {
             Self::RoleMissing => "the application role does not exist: create it first",
+            Self::ReaderMissing => {
+                "the role that reads the table of tenants does not exist: create it first"
+            }
             Self::NewerLayout => {
                 "the database was installed by a newer release of tenantry: install with that one"
             }

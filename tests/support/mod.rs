@@ -7,8 +7,10 @@
     clippy::missing_errors_doc
 )]
 
+pub mod control;
 pub mod database;
 pub mod fleet;
+pub mod log;
 pub mod polls;
 pub mod proxy;
 
