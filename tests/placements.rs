@@ -9,11 +9,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+use support::control::Control;
 use support::fleet::Fleet;
 use support::{World, notes, scope, tenant, world};
 use tenantry::{
-    Database, Error, ErrorKind, LazyPools, Placement, PoolOptions, Reader, StaticDirectory,
-    TenantDirectory, TenantId, TenantRecord, TenantRegistry, TenantScope, TenantState, TxOptions,
+    Database, Error, ErrorKind, LazyPools, Placement, PoolOptions, PostgresDirectory, Reader,
+    StaticDirectory, TenantDirectory, TenantId, TenantRecord, TenantRegistry, TenantScope,
+    TenantState, TxOptions,
 };
 
 async fn lazy(directory: impl TenantDirectory) -> TenantRegistry {
@@ -143,6 +145,46 @@ async fn a_tenant_that_has_moved_is_served_from_its_new_place() {
         registry.status().pools_opened > opened
     })
     .await;
+}
+
+/// As two processes of a service that share a table of tenants.
+#[tokio::test]
+async fn a_suspension_in_the_table_bites_within_a_second_in_every_process() {
+    let fleet = Fleet::new(2).await;
+    let mut control = Control::start().await;
+    for id in ["t0", "t1"] {
+        let sql = format!(
+            "INSERT INTO tenantry.tenants (id, placement, server, database) \
+             VALUES ('{id}', 'database', 'main', '{}')",
+            fleet.name(&tenant(id))
+        );
+        control.run(&sql).await;
+    }
+    let mut processes = Vec::new();
+    for _ in 0..2 {
+        let directory = PostgresDirectory::builder(control.reader.clone())
+            .server("main", fleet.server.clone())
+            .connect()
+            .await
+            .expect("a directory");
+        let registry = lazy(directory).await;
+        let (a, b) = (scope(&registry, "t0").await, scope(&registry, "t1").await);
+        assert_eq!(notes(&a).await.expect("rows"), ["a note of t0"]);
+        assert_eq!(notes(&b).await.expect("rows"), ["a note of t1"]);
+        processes.push((registry, a, b));
+    }
+    control.state("t0", "suspended").await;
+    for (_, a, b) in &processes {
+        eventually("refused", async || {
+            is_refused(a, ErrorKind::TenantSuspended).await
+        })
+        .await;
+        notes(b).await.expect("the other is served");
+    }
+    control.state("t0", "active").await;
+    for (_, a, _) in &processes {
+        eventually("served", async || notes(a).await.is_ok()).await;
+    }
 }
 
 /// What a corrupted map looks like: whatever tenant is asked for, the answer is one database.
