@@ -38,6 +38,7 @@ struct Inner {
     message: Cow<'static, str>,
     source: Option<Arc<dyn StdError + Send + Sync + 'static>>,
     retry_after: Option<Duration>,
+    outcome_unknown: bool,
 }
 
 /// The kinds of [`Error`].
@@ -98,6 +99,7 @@ impl Error {
             message: message.into(),
             source: None,
             retry_after: None,
+            outcome_unknown: false,
         }))
     }
 
@@ -118,6 +120,11 @@ impl Error {
 
     pub(crate) fn with_retry_after(mut self, delay: Duration) -> Self {
         self.0.retry_after = Some(delay);
+        self
+    }
+
+    pub(crate) fn with_unknown_outcome(mut self) -> Self {
+        self.0.outcome_unknown = true;
         self
     }
 
@@ -164,6 +171,12 @@ impl Error {
     /// connection that has failed is not tried again. For the header `Retry-After`.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
+    }
+
+    /// Whether nobody can tell if a transaction was committed: its COMMIT was sent, and the
+    /// connection was lost before the answer came. Look before you do it again.
+    pub fn is_outcome_unknown(&self) -> bool {
+        self.0.outcome_unknown
     }
 
     /// Whether the tenant is not known to the directory.

@@ -436,3 +436,52 @@ async fn shutting_down_waits_for_what_is_under_way_and_says_who_was_still_busy()
     assert!(report.is_clean(), "{report:?}");
     work.await.expect("no panic").expect("carried out");
 }
+
+/// Two tenants and one place: each statement opens a pool and evicts the other. 100,000 times with
+/// `TENANTRY_LONG=1`.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn opening_and_evicting_leaves_nothing_behind() {
+    let cycles = match std::env::var_os("TENANTRY_LONG") {
+        Some(_) => 100_000,
+        None => 400,
+    };
+    let fleet = Fleet::new(2).await;
+    let registry = lazy(&fleet, 1, options()).await;
+    let scopes = [scope(&registry, "t0").await, scope(&registry, "t1").await];
+    let mut begun = None;
+    for cycle in 0..cycles {
+        notes(&scopes[cycle % 2]).await.expect("rows");
+        if cycle == cycles / 4 {
+            begun = Some((descriptors(), resident()));
+        }
+    }
+    let status = registry.status();
+    assert_eq!(status.pools_opened, cycles as u64);
+    assert_eq!(status.evictions["capacity"], cycles as u64 - 1);
+    let (descriptors_then, resident_then) = begun.expect("a quarter of the way");
+    let (descriptors, resident) = (descriptors(), resident());
+    println!(
+        "{cycles} openings: {descriptors_then} descriptors and {resident_then} KiB after a quarter, \
+         {descriptors} and {resident} at the end"
+    );
+    // Other tests of this binary run beside it: they have some of their own.
+    assert!(descriptors < descriptors_then + 200);
+    assert!(resident < resident_then + 64 * 1024);
+}
+
+#[cfg(target_os = "linux")]
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("Linux").count()
+}
+
+/// KiB of memory.
+#[cfg(target_os = "linux")]
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().nth(1));
+    number
+        .and_then(|number| number.parse().ok())
+        .expect("a number")
+}

@@ -131,6 +131,7 @@ async fn a_connection_lost_in_commit_is_an_unknown_outcome() {
         .expect("run");
     let error = tx.commit().await.expect_err("the session ended");
     assert!(matches!(error, CommitError::OutcomeUnknown(_)), "{error:?}");
+    assert!(Error::from(error).is_outcome_unknown());
     assert_eq!(notes(&a).await.expect("served"), ["a note of a"]);
 }
 

@@ -93,12 +93,16 @@ impl StdError for CommitError {
 impl From<CommitError> for Error {
     fn from(error: CommitError) -> Self {
         // In other words than the source, which stands beneath it in every chain.
-        let message = match &error {
-            CommitError::RolledBack(_) => "nothing was committed",
-            CommitError::OutcomeUnknown(_) => {
-                "look whether it was committed before you do it again"
+        match &error {
+            CommitError::RolledBack(_) => {
+                Self::new(ErrorKind::Commit, "nothing was committed").with_source(error)
             }
-        };
-        Self::new(ErrorKind::Commit, message).with_source(error)
+            CommitError::OutcomeUnknown(_) => Self::new(
+                ErrorKind::Commit,
+                "look whether it was committed before you do it again",
+            )
+            .with_unknown_outcome()
+            .with_source(error),
+        }
     }
 }
