@@ -4,6 +4,7 @@ mod changes;
 mod eviction;
 mod pools;
 mod routes;
+mod target;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +21,8 @@ use crate::tenant::TenantId;
 use routes::{Route, Routes};
 
 pub use eviction::EvictionCause;
-pub(crate) use pools::{Done, OpenPool, PoolMap, Pooled, Target};
+pub(crate) use pools::{Done, OpenPool, PoolMap, Pooled};
+pub(crate) use target::Target;
 
 /// The options of a pool: of a tenant's own database, or, with `None`, of one that tenants share.
 pub(crate) type PoolOptionsOf =
@@ -309,6 +311,29 @@ impl Slots {
         self.closed.store(true, Ordering::SeqCst);
         self.routes.clear();
         self.pools.take_all(EvictionCause::Shutdown)
+    }
+}
+
+impl Pooled for Connections {
+    fn last_used(&self) -> u64 {
+        Self::last_used(self)
+    }
+
+    fn retire(&self) {
+        Self::retire(self);
+    }
+
+    fn retire_if_idle(&self) -> bool {
+        Self::retire_if_idle(self)
+    }
+
+    fn done(&self) -> Done {
+        let counts = self.counts();
+        Done {
+            leases: counts.leases,
+            opened: counts.opened,
+            failures: counts.failures,
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Pool, Types};
+use crate::sync::now;
 
 /// A connection and the times that decide what becomes of it.
 pub(super) struct Held<C> {
@@ -87,7 +88,7 @@ impl<T: Types> Checkout<T> {
 impl<T: Types> Drop for Checkout<T> {
     fn drop(&mut self) {
         if let Some(mut held) = self.held.take() {
-            let now = Instant::now();
+            let now = now();
             held.was_out = true;
             if self.was_used {
                 held.used_at = now;
