@@ -20,3 +20,26 @@ const SHARED: PoolLimits = PoolLimits {
     max_per_tenant: Some(1),
     ..NEVER_OLD
 };
+
+/// Connections that were being closed counted as if the pool still had them.
+#[test]
+fn the_minimum_of_a_pool_is_not_taken_by_two_at_once() {
+    alone(|| {
+        let keeps_one = PoolLimits {
+            min: 1,
+            ..NEVER_OLD
+        };
+        let mut table = Table::new(2, TURN, &[keeps_one, ONE, ONE]);
+        table.wait(0, 0);
+        table.wait(0, 0);
+        table.settle();
+        assert_eq!(table.held_by(0, 0), 2);
+        table.wait(1, 1);
+        table.wait(2, 2);
+        table.give_back(0, 0);
+        table.give_back(0, 0);
+        table.settle();
+        assert_eq!(table.pools[0].counts().idle, 1, "its minimum");
+        table.assert_nobody_waits_in_vain();
+    });
+}

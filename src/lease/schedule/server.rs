@@ -420,7 +420,9 @@ impl<T: Types> Server<T> {
                 return false;
             };
             let turn = now.saturating_duration_since(oldest.turn_began);
-            of_pool.held() > pool.limits().min && (of_pool.waiting == 0 || turn >= self.limits.turn)
+            // Those that are being closed will not be its own any more.
+            let left = of_pool.held() - of_pool.closing;
+            left > pool.limits().min && (of_pool.waiting == 0 || turn >= self.limits.turn)
         };
         let victim = state
             .pools
