@@ -43,3 +43,22 @@ fn the_minimum_of_a_pool_is_not_taken_by_two_at_once() {
         table.assert_nobody_waits_in_vain();
     });
 }
+
+/// A pool below its minimum has a claim to places, and nobody looked when it was given up.
+#[test]
+fn a_claim_that_is_given_up_is_a_place_for_others() {
+    alone(|| {
+        let keeps_one = PoolLimits {
+            min: 1,
+            ..NEVER_OLD
+        };
+        let mut table = Table::new(2, TURN, &[keeps_one, NEVER_OLD]);
+        table.lease(1, 1);
+        table.wait(1, 1);
+        table.settle();
+        assert!(table.waits(1, 1), "the other place is claimed");
+        assert!(table.pools[0].retire_if_idle());
+        table.settle();
+        assert!(!table.waits(1, 1));
+    });
+}

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::effects::{Effects, Reply};
 use super::pool::PoolState;
 use super::{Checkout, Pool, PoolLimits, Refusal, Types, Wait};
-use crate::sync::{AtomicCounter, Mutex};
+use crate::sync::{AtomicCounter, Mutex, now};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ServerLimits {
@@ -295,6 +295,10 @@ impl<T: Types> Server<T> {
                     Refusal::Retired
                 });
                 pool.tell_if_drained(&of_pool);
+                drop(of_pool);
+                if claim > 0 {
+                    self.serve_round(&mut state, now(), &mut effects);
+                }
             }
         }
         effects.carry_out(self);
