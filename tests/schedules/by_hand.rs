@@ -62,3 +62,22 @@ fn a_claim_that_is_given_up_is_a_place_for_others() {
         assert!(!table.waits(1, 1));
     });
 }
+
+/// A wake-up that was under way was taken for one that is still to come.
+#[test]
+fn who_comes_with_an_old_time_is_woken_all_the_same() {
+    alone(|| {
+        let mut table = Table::new(1, TURN, &[ONE]);
+        table.wait(0, 0);
+        assert!(table.open(false) && table.close());
+        assert!(matches!(table.answers[..], [Answer::Failed { .. }]));
+        advance(Duration::from_millis(99));
+        let old = now();
+        table.wait(0, 0);
+        table.cancel(0);
+        assert!(table.wake(), "the next attempt was to be waited for");
+        table.wait_at(0, 0, old);
+        table.settle();
+        table.assert_nobody_waits_in_vain();
+    });
+}

@@ -137,7 +137,12 @@ impl<T: Types> Server<T> {
     /// Serves who can be served, as after a time that somebody waited for.
     pub(crate) fn look(self: &Arc<Self>, now: Instant) {
         let mut effects = Effects::new();
-        self.dispatch(now, &mut effects);
+        {
+            let mut state = self.state.lock();
+            // Who has read the clock before this and comes behind it must not rely on it.
+            state.wakes_at = state.wakes_at.filter(|at| now < *at);
+            self.serve_round(&mut state, now, &mut effects);
+        }
         effects.carry_out(self);
     }
 
