@@ -21,6 +21,22 @@ const SHARED: PoolLimits = PoolLimits {
     ..NEVER_OLD
 };
 
+/// Nobody looked when a turn was over.
+#[test]
+fn an_idle_connection_is_taken_back_when_the_turn_is_over() {
+    alone(|| {
+        let mut table = Table::new(2, TURN, &[SHARED, ONE]);
+        table.lease(0, 1);
+        table.lease(0, 2);
+        table.wait(0, 1); // has all that one tenant may have
+        table.wait(1, 3);
+        table.give_back(0, 2);
+        table.settle();
+        assert!(!table.waits(1, 3));
+        table.assert_nobody_waits_in_vain();
+    });
+}
+
 /// Connections that were being closed counted as if the pool still had them.
 #[test]
 fn the_minimum_of_a_pool_is_not_taken_by_two_at_once() {

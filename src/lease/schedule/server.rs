@@ -372,13 +372,7 @@ impl<T: Types> Server<T> {
         if let Some(failed) = of_pool.failed.as_ref().filter(|failed| now < failed.until) {
             let wait = failed.until - now;
             if of_pool.in_use + of_pool.opening > 0 || wait <= PATIENCE {
-                if state
-                    .wakes_at
-                    .is_none_or(|at| at <= now || failed.until < at)
-                {
-                    state.wakes_at = Some(failed.until);
-                    effects.wake(failed.until);
-                }
+                state.wake(failed.until, now, effects);
                 return Turn::Kept;
             }
             let failure = failed.failure.clone();
@@ -412,7 +406,8 @@ impl<T: Types> Server<T> {
     }
 
     /// Has an idle connection closed, of the pool that was used least recently: its place will be
-    /// free for whoever has none.
+    /// free for whoever has none. Where it is not over yet with the turn of those who have one, looks
+    /// again when it is.
     fn take_back(
         &self,
         state: &mut State<T>,
@@ -420,6 +415,7 @@ impl<T: Types> Server<T> {
         now: Instant,
         effects: &mut Effects<T>,
     ) {
+        let mut next_turn: Option<Instant> = None;
         let may_lose = |pool: &Arc<Pool<T>>| {
             if Arc::ptr_eq(pool, for_pool) {
                 return false;
@@ -428,10 +424,19 @@ impl<T: Types> Server<T> {
             let Some(oldest) = of_pool.idle.front() else {
                 return false;
             };
-            let turn = now.saturating_duration_since(oldest.turn_began);
             // Those that are being closed will not be its own any more.
             let left = of_pool.held() - of_pool.closing;
-            left > pool.limits().min && (of_pool.waiting == 0 || turn >= self.limits.turn)
+            if left <= pool.limits().min {
+                return false;
+            }
+            let turn = now.saturating_duration_since(oldest.turn_began);
+            if of_pool.waiting == 0 || turn >= self.limits.turn {
+                return true;
+            }
+            if let Some(over) = oldest.turn_began.checked_add(self.limits.turn) {
+                next_turn = Some(next_turn.map_or(over, |at| at.min(over)));
+            }
+            false
         };
         let victim = state
             .pools
@@ -439,7 +444,12 @@ impl<T: Types> Server<T> {
             .filter_map(Weak::upgrade)
             .filter(may_lose)
             .min_by_key(|pool| pool.last_used());
-        let Some(victim) = victim else { return };
+        let Some(victim) = victim else {
+            if let Some(at) = next_turn {
+                state.wake(at, now, effects);
+            }
+            return;
+        };
         let mut of_victim = victim.lock();
         if let Some(held) = of_victim.idle.pop_front() {
             of_victim.closing += 1;
@@ -492,6 +502,14 @@ impl<T: Types> State<T> {
             self.flows.remove(flow);
         }
         first.map(|waiter| waiter.to)
+    }
+
+    /// Has the driver say [`Server::look`] at this time, or before it.
+    fn wake(&mut self, at: Instant, now: Instant, effects: &mut Effects<T>) {
+        if self.wakes_at.is_none_or(|known| known <= now || at < known) {
+            self.wakes_at = Some(at);
+            effects.wake(at);
+        }
     }
 
     /// Whether the server has a place for one more connection of this pool: below its minimum,
