@@ -37,6 +37,23 @@ fn an_idle_connection_is_taken_back_when_the_turn_is_over() {
     });
 }
 
+/// A pool that somebody waits for keeps its idle connections for a turn; nobody looked when he
+/// had given up.
+#[test]
+fn who_gives_up_keeps_nothing_from_others() {
+    alone(|| {
+        let mut table = Table::new(2, TURN, &[SHARED, ONE]);
+        table.lease(0, 1);
+        table.lease(0, 2);
+        table.wait(0, 1);
+        table.wait(1, 3);
+        table.give_back(0, 2);
+        table.cancel(0);
+        table.settle();
+        assert!(!table.waits(1, 3));
+    });
+}
+
 /// Connections that were being closed counted as if the pool still had them.
 #[test]
 fn the_minimum_of_a_pool_is_not_taken_by_two_at_once() {

@@ -11,7 +11,7 @@ use super::checkout::Held;
 use super::effects::Effects;
 use super::server::Flow;
 use super::{BACK_OFF, Checkout, Driver as _, Server, Types, Wait};
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard, now};
 
 /// How many connections a pool gets, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -174,7 +174,7 @@ impl<T: Types> Pool<T> {
             pool: self.number,
             tenant: tenant.clone(),
         };
-        self.server.forget(self, &flow, number);
+        self.server.forget(self, &flow, number, now());
         self.server.driver().idle();
     }
 

@@ -210,7 +210,14 @@ impl<T: Types> Server<T> {
     }
 
     /// Takes a waiter out of the queue who has given up, if it is still there.
-    pub(super) fn forget(&self, pool: &Pool<T>, flow: &Flow<T::Tenant>, number: u64) {
+    pub(super) fn forget(
+        self: &Arc<Self>,
+        pool: &Pool<T>,
+        flow: &Flow<T::Tenant>,
+        number: u64,
+        now: Instant,
+    ) {
+        let mut effects = Effects::new();
         let mut state = self.state.lock();
         let Some(queue) = state.flows.get_mut(flow) else {
             return;
@@ -223,11 +230,20 @@ impl<T: Types> Server<T> {
             state.flows.remove(flow);
             state.round.retain(|other| other != flow);
         }
-        pool.lock().waiting -= 1;
+        let keeps_no_more = {
+            let mut of_pool = pool.lock();
+            of_pool.waiting -= 1;
+            of_pool.waiting == 0 && !of_pool.idle.is_empty()
+        };
         self.waiting.sub(1);
+        if keeps_no_more {
+            // What it kept as long as somebody waited for it may be taken back for others.
+            self.serve_round(&mut state, now, &mut effects);
+        }
         drop(state);
         // It holds the pool.
         drop(waiter);
+        effects.carry_out(self);
     }
 
     pub(super) fn dispatch(&self, now: Instant, effects: &mut Effects<T>) {
