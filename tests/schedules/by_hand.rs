@@ -114,3 +114,17 @@ fn who_comes_with_an_old_time_is_woken_all_the_same() {
         table.assert_nobody_waits_in_vain();
     });
 }
+
+/// A tenant that has all it may have waited until the server had let go of what it had discarded.
+#[test]
+fn who_discards_a_connection_may_have_another_at_once() {
+    alone(|| {
+        let mut table = Table::new(4, TURN, &[SHARED]);
+        table.lease(0, 1);
+        table.lease(0, 2);
+        table.give_back(0, 2);
+        table.wait(0, 1);
+        table.discard(0, 1);
+        assert!(!table.waits(0, 1));
+    });
+}

@@ -80,7 +80,7 @@ impl<T: Types> Checkout<T> {
     pub(crate) fn close(&mut self) {
         if let Some(held) = self.held.take() {
             self.pool
-                .close_checked_out(held.connection, self.tenant.take());
+                .close_checked_out(held.connection, self.tenant.take(), now());
         }
     }
 }

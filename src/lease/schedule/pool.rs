@@ -222,6 +222,7 @@ impl<T: Types> Pool<T> {
         self: &Arc<Self>,
         connection: T::Connection,
         tenant: Option<T::Tenant>,
+        now: Instant,
     ) {
         let mut effects = Effects::new();
         {
@@ -229,6 +230,10 @@ impl<T: Types> Pool<T> {
             state.end_use(tenant);
             state.closing += 1;
             effects.close(self, connection);
+        }
+        // Its tenant may have another, if there is one.
+        if self.server.has_waiters() {
+            self.server.dispatch(now, &mut effects);
         }
         effects.rests();
         effects.carry_out(&self.server);
