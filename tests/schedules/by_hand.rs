@@ -21,6 +21,47 @@ const SHARED: PoolLimits = PoolLimits {
     ..NEVER_OLD
 };
 
+/// An opening took its tenant's turn, and then the connection went to whoever was first by then.
+/// Where no connection lived for a second use, some tenant got none at all.
+#[test]
+fn a_connection_goes_to_the_tenant_for_whose_turn_it_was_opened() {
+    alone(|| {
+        let limits = PoolLimits { max: 1, ..SHARED };
+        let mut table = Table::new(1, TURN, &[limits]);
+        table.wait(0, 0);
+        table.wait(0, 1);
+        let mut grants = [0_usize; 2];
+        for _ in 0..20 {
+            table.settle();
+            let tenant = table.held.first().expect("somebody has it").tenant;
+            grants[usize::from(tenant)] += 1;
+            table.wait(0, tenant);
+            table.discard(0, tenant);
+        }
+        assert_eq!(grants, [10, 10]);
+    });
+}
+
+/// A new connection was taken away for a tenant that came first in the round, before the one it
+/// was opened for had it: they opened and closed for ever, and nobody got one.
+#[test]
+fn a_turn_of_no_time_is_one_use() {
+    alone(|| {
+        let mut table = Table::new(1, Duration::ZERO, &[ONE, ONE]);
+        let mut grants = [0_usize; 2];
+        table.wait(0, 0);
+        table.wait(1, 1);
+        for _ in 0..20 {
+            table.settle();
+            let tenant = table.held.first().expect("somebody has it").tenant;
+            grants[usize::from(tenant)] += 1;
+            table.wait(tenant.into(), tenant);
+            table.give_back(tenant.into(), tenant);
+        }
+        assert_eq!(grants, [10, 10]);
+    });
+}
+
 /// Nobody looked when a turn was over.
 #[test]
 fn an_idle_connection_is_taken_back_when_the_turn_is_over() {

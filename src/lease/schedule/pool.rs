@@ -43,7 +43,8 @@ pub(super) struct PoolState<T: Types> {
     /// The one used last is at the back and is used next, so that the others can grow old.
     pub(super) idle: VecDeque<Held<T::Connection>>,
     pub(super) in_use: usize,
-    pub(super) opening: usize,
+    /// For whom connections are being opened, in the order of the asking: it was their turn.
+    pub(super) opening: VecDeque<T::Tenant>,
     pub(super) closing: usize,
     /// How many each tenant uses, where that is limited.
     tenants: HashMap<T::Tenant, usize>,
@@ -103,7 +104,7 @@ impl<T: Types> Pool<T> {
             state: Mutex::new(PoolState {
                 idle: VecDeque::new(),
                 in_use: 0,
-                opening: 0,
+                opening: VecDeque::new(),
                 closing: 0,
                 tenants: HashMap::new(),
                 waiting: 0,
@@ -242,26 +243,7 @@ impl<T: Types> Pool<T> {
     /// A connection that was asked for is there.
     pub(crate) fn opened(self: &Arc<Self>, connection: T::Connection, now: Instant) {
         let mut effects = Effects::new();
-        {
-            let mut state = self.lock();
-            state.opening -= 1;
-            state.opened += 1;
-            state.proven = true;
-            state.failed = None;
-            if state.retired {
-                state.closing += 1;
-                effects.close(self, connection);
-            } else {
-                state.idle.push_back(Held {
-                    connection,
-                    opened_at: now,
-                    turn_began: now,
-                    used_at: now,
-                    was_out: false,
-                });
-            }
-        }
-        self.server.dispatch(now, &mut effects);
+        self.server.opened(self, connection, now, &mut effects);
         effects.rests();
         effects.carry_out(&self.server);
     }
@@ -347,7 +329,7 @@ impl<T: Types> Pool<T> {
         PoolCounts {
             idle: state.idle.len(),
             in_use: state.in_use,
-            opening: state.opening,
+            opening: state.opening.len(),
             closing: state.closing,
             waiting: state.waiting,
             leases: state.leases,
@@ -377,7 +359,7 @@ impl<T: Types> PoolState<T> {
             .start()
             .saturating_mul(1 << (times - 1).min(16))
             .min(*BACK_OFF.end());
-        self.opening -= 1;
+        self.opening.pop_front();
         // What the server may still have of it counts until `closed` is said.
         self.closing += 1;
         self.failures += 1;
@@ -390,13 +372,28 @@ impl<T: Types> PoolState<T> {
         back_off
     }
 
+    /// Takes in what was opened, and says for whom.
+    pub(super) fn open(&mut self, connection: T::Connection, now: Instant) -> Option<T::Tenant> {
+        self.opened += 1;
+        self.proven = true;
+        self.failed = None;
+        self.idle.push_back(Held {
+            connection,
+            opened_at: now,
+            turn_began: now,
+            used_at: now,
+            was_out: false,
+        });
+        self.opening.pop_front()
+    }
+
     /// The connections that the server may know of.
     pub(super) fn held(&self) -> usize {
-        self.idle.len() + self.in_use + self.opening + self.closing
+        self.idle.len() + self.in_use + self.opening.len() + self.closing
     }
 
     pub(super) fn is_busy(&self) -> bool {
-        self.in_use + self.waiting + self.opening > 0
+        self.in_use + self.waiting + self.opening.len() > 0
     }
 
     /// Whether this tenant has as many as one tenant may have.

@@ -267,6 +267,39 @@ impl<T: Types> Server<T> {
         self.serve_round(&mut state, now, effects);
     }
 
+    /// A connection is there. It is for the tenant whose turn it was when it was asked for, and
+    /// only if that one does not want it any more for whoever is next.
+    pub(super) fn opened(
+        &self,
+        pool: &Arc<Pool<T>>,
+        connection: T::Connection,
+        now: Instant,
+        effects: &mut Effects<T>,
+    ) {
+        let mut state = self.state.lock();
+        let mut of_pool = pool.lock();
+        let asked_by = of_pool.open(connection, now);
+        if of_pool.retired {
+            for held in std::mem::take(&mut of_pool.idle) {
+                of_pool.closing += 1;
+                effects.close(pool, held.connection);
+            }
+        }
+        let has_one = !of_pool.idle.is_empty();
+        drop(of_pool);
+        if let Some(tenant) = asked_by.filter(|_| has_one) {
+            let flow = Flow {
+                pool: pool.number,
+                tenant,
+            };
+            self.serve(&mut state, &flow, now, &mut 0, effects);
+            if !state.flows.contains_key(&flow) {
+                state.round.retain(|other| *other != flow);
+            }
+        }
+        self.serve_round(&mut state, now, effects);
+    }
+
     pub(super) fn not_opened(
         &self,
         pool: &Arc<Pool<T>>,
@@ -279,7 +312,7 @@ impl<T: Types> Server<T> {
             let mut of_pool = pool.lock();
             let retry_after = of_pool.fail(failure.clone(), now);
             self.is_closing_one();
-            if of_pool.in_use + of_pool.opening == 0 {
+            if of_pool.in_use + of_pool.opening.len() == 0 {
                 self.answer_pool(&mut state, pool, &mut of_pool, effects, || {
                     Refusal::Failed(failure.clone(), retry_after)
                 });
@@ -387,7 +420,7 @@ impl<T: Types> Server<T> {
         }
         if let Some(failed) = of_pool.failed.as_ref().filter(|failed| now < failed.until) {
             let wait = failed.until - now;
-            if of_pool.in_use + of_pool.opening > 0 || wait <= PATIENCE {
+            if of_pool.in_use + of_pool.opening.len() > 0 || wait <= PATIENCE {
                 state.wake(failed.until, now, effects);
                 return Turn::Kept;
             }
@@ -397,8 +430,8 @@ impl<T: Types> Server<T> {
             });
             return Turn::Served;
         }
-        let one_at_a_time = !of_pool.proven && of_pool.opening > 0;
-        if of_pool.opening >= of_pool.waiting
+        let one_at_a_time = !of_pool.proven && !of_pool.opening.is_empty();
+        if of_pool.opening.len() >= of_pool.waiting
             || one_at_a_time
             || of_pool.held() >= pool.limits().max
         {
@@ -409,7 +442,7 @@ impl<T: Types> Server<T> {
                 state.reserved -= 1;
             }
             state.held += 1;
-            of_pool.opening += 1;
+            of_pool.opening.push_back(flow.tenant.clone());
             effects.open(&pool);
             return Turn::Served;
         }
