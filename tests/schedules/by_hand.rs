@@ -156,6 +156,24 @@ fn who_comes_with_an_old_time_is_woken_all_the_same() {
     });
 }
 
+/// What its waiters were to have was counted for the whole pool: connections were opened for
+/// those who had all they may have.
+#[test]
+fn nothing_is_opened_for_who_has_all_he_may_have() {
+    alone(|| {
+        let mut table = Table::new(4, TURN, &[SHARED]);
+        table.lease(0, 1);
+        for _ in 0..3 {
+            table.wait(0, 1);
+        }
+        table.wait(0, 2);
+        table.settle();
+        assert_eq!(table.held_by(0, 2), 1);
+        let counts = table.pools[0].counts();
+        assert_eq!((counts.in_use, counts.idle), (2, 0));
+    });
+}
+
 /// A tenant that has all it may have waited until the server had let go of what it had discarded.
 #[test]
 fn who_discards_a_connection_may_have_another_at_once() {

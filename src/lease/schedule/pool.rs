@@ -398,9 +398,18 @@ impl<T: Types> PoolState<T> {
 
     /// Whether this tenant has as many as one tenant may have.
     pub(super) fn at_limit(&self, tenant: &T::Tenant, limits: &PoolLimits) -> bool {
-        limits
-            .max_per_tenant
-            .is_some_and(|max| self.tenants.get(tenant).is_some_and(|used| *used >= max))
+        self.left_for(tenant, limits) == 0
+    }
+
+    /// How many more this tenant may have.
+    pub(super) fn left_for(&self, tenant: &T::Tenant, limits: &PoolLimits) -> usize {
+        limits.max_per_tenant.map_or(usize::MAX, |max| {
+            max.saturating_sub(self.tenants.get(tenant).copied().unwrap_or(0))
+        })
+    }
+
+    pub(super) fn opening_for(&self, tenant: &T::Tenant) -> usize {
+        self.opening.iter().filter(|other| *other == tenant).count()
     }
 
     /// Counts a connection for a tenant, and says for whom it was counted.

@@ -395,10 +395,14 @@ impl<T: Types> Server<T> {
         coming: &mut usize,
         effects: &mut Effects<T>,
     ) -> Turn {
-        let Some(first) = state.flows.get(flow).and_then(VecDeque::front) else {
+        let Some(queue) = state.flows.get(flow) else {
+            return Turn::Kept;
+        };
+        let Some(first) = queue.front() else {
             return Turn::Kept;
         };
         let pool = Arc::clone(&first.pool);
+        let waiting = queue.len();
         let mut of_pool = pool.lock();
         if of_pool.at_limit(&flow.tenant, pool.limits()) {
             return Turn::Kept;
@@ -431,7 +435,9 @@ impl<T: Types> Server<T> {
             return Turn::Served;
         }
         let one_at_a_time = !of_pool.proven && !of_pool.opening.is_empty();
-        if of_pool.opening.len() >= of_pool.waiting
+        let wanted = waiting.min(of_pool.left_for(&flow.tenant, pool.limits()));
+        if of_pool.opening_for(&flow.tenant) >= wanted
+            || of_pool.opening.len() >= of_pool.waiting
             || one_at_a_time
             || of_pool.held() >= pool.limits().max
         {
