@@ -71,6 +71,10 @@ struct Home {
     opening: usize,
     let_go: usize,
     tokens: usize,
+    /// It must not lease any more to who asks from here on.
+    retired: bool,
+    /// Nobody had one of its connections when it was retired.
+    retired_idle: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +121,8 @@ impl World {
             opening: 0,
             let_go: 0,
             tokens: 0,
+            retired: false,
+            retired_idle: false,
         });
         let home = books.homes.len() - 1;
         drop(books);
@@ -141,6 +147,7 @@ impl World {
         let limits = books.homes[home].limits;
         let max = limits.max_per_tenant.unwrap_or(limits.max);
         assert!(used <= max, "tenant {tenant} has {used} of {max}");
+        assert!(!books.homes[home].retired_idle, "retired in use");
         drop(books);
         InHand {
             checkout: Some(checkout),
@@ -206,8 +213,10 @@ impl World {
     }
 
     pub(crate) fn look(&self) {
-        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
-        let server = server.upgrade();
+        let server = {
+            let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+            server.upgrade()
+        };
         if let Some(server) = server {
             server.look(now());
         }
@@ -220,6 +229,20 @@ impl World {
             let Some(thread) = thread else { return };
             thread.join().expect("a job does not panic");
         }
+    }
+
+    /// This pool has just been retired, `idle` or not.
+    pub(crate) fn is_retired_now(&self, home: usize, idle: bool) {
+        let mut books = self.books();
+        let mut tokens = books.tokens.values();
+        let in_use = tokens.any(|at| matches!(at, Where::InHand(of, _) if *of == home));
+        assert!(!(idle && in_use), "retired in use");
+        books.homes[home].retired = true;
+        books.homes[home].retired_idle |= idle;
+    }
+
+    pub(crate) fn was_retired(&self, home: usize) -> bool {
+        self.books().homes[home].retired
     }
 
     /// Nothing is left, neither here nor in the schedule's books.
