@@ -83,6 +83,20 @@ fn what_is_opened_for_who_has_given_up_goes_to_the_next() {
 }
 
 #[test]
+fn a_failure_to_open_is_no_matter_where_another_connection_comes_back() {
+    in_every_order(|| {
+        let crowd = Crowd::by_hand(2, &[limits(2)]);
+        let held = crowd.lease(0, 0);
+        let wait = crowd.pool(0).wait(&1, now());
+        let giver = thread::spawn(move || drop(held));
+        crowd.open(false);
+        giver.join().expect("it gives back");
+        crowd.must_be_served(wait, 0, 1);
+        crowd.end();
+    });
+}
+
+#[test]
 fn a_pool_is_retired_idle_or_leased_and_never_both() {
     in_every_order(|| {
         let crowd = Crowd::by_hand(1, &[limits(1)]);

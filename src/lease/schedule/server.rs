@@ -312,7 +312,8 @@ impl<T: Types> Server<T> {
             let mut of_pool = pool.lock();
             let retry_after = of_pool.fail(failure.clone(), now);
             self.is_closing_one();
-            if of_pool.in_use + of_pool.opening.len() == 0 {
+            // An idle one has come back a moment ago, and is found below.
+            if of_pool.in_use + of_pool.opening.len() + of_pool.idle.len() == 0 {
                 self.answer_pool(&mut state, pool, &mut of_pool, effects, || {
                     Refusal::Failed(failure.clone(), retry_after)
                 });
