@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use proptest::sample::Index;
 use shuttle::rand::{Rng as _, thread_rng};
 use shuttle::thread::{self, JoinHandle};
 
 use crate::at_rest::AtRest;
+use crate::model::Did;
 use crate::schedule::{Checkout, Driver, Pool, PoolLimits, Server, ServerLimits, Types};
 use crate::sync::{advance_to, epoch, now, reset_clock};
 
@@ -45,6 +47,15 @@ pub(crate) enum Job {
     Wake(Instant),
 }
 
+impl Job {
+    pub(crate) fn home(&self) -> Option<usize> {
+        match self {
+            Self::Open(pool) | Self::Close(pool, _) | Self::LetGo(pool) => Some(*pool.home()),
+            Self::Wake(_) => None,
+        }
+    }
+}
+
 /// The server's own books, against which those of the schedule are checked.
 pub(crate) struct World {
     cap: usize,
@@ -63,6 +74,7 @@ struct Books {
     failed: u32,
     /// What was asked for and not done yet.
     jobs: Vec<Job>,
+    decisions: Did,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -167,6 +179,22 @@ impl World {
         let mut books = self.books();
         let at = books.jobs.iter().position(which)?;
         Some(books.jobs.remove(at))
+    }
+
+    /// One of the jobs of a kind.
+    pub(crate) fn job_at(&self, index: Index, which: impl Fn(&Job) -> bool) -> Option<Job> {
+        let of_kind = self.books().jobs.iter().filter(|job| which(job)).count();
+        let mut before = index.index(of_kind.max(1));
+        self.take_job(|job| {
+            let wanted = which(job) && before == 0;
+            before -= usize::from(which(job) && before > 0);
+            wanted
+        })
+    }
+
+    /// What was asked for since the last time.
+    pub(crate) fn take_decisions(&self) -> Did {
+        std::mem::take(&mut self.books().decisions)
     }
 
     pub(crate) fn perform(self: &Arc<Self>, job: Job, succeeds: bool) -> Option<u32> {
@@ -294,6 +322,7 @@ impl Driver<Fake> for Hands {
         let held: usize = books.homes.iter().map(Home::held).sum();
         let cap = self.0.cap;
         assert!(held <= cap, "the server has {held} of {cap}");
+        books.decisions.open.push(*pool.home());
         drop(books);
         self.0.do_or_note(Job::Open(pool));
     }
@@ -301,8 +330,11 @@ impl Driver<Fake> for Hands {
     fn close(&self, pool: Arc<Pool<Fake>>, token: Token) {
         assert_eq!(*pool.home(), token.home);
         let closing = Where::Closing(token.home);
-        let was = self.0.books().tokens.insert(token.number, closing);
+        let mut books = self.0.books();
+        let was = books.tokens.insert(token.number, closing);
         assert_eq!(was, Some(Where::Free(token.home)), "closed under a holder");
+        books.decisions.close.push(token.number);
+        drop(books);
         self.0.do_or_note(Job::Close(pool, token));
     }
 

@@ -108,6 +108,15 @@ impl Table {
         }
     }
 
+    /// Who has what somebody was told that he has.
+    pub(crate) fn tenant_of(&self, answer: &Answer) -> u8 {
+        let Answer::Leased { connection, .. } = answer else {
+            panic!("{answer:?}");
+        };
+        let its = |held: &&InHand| held.number == *connection;
+        self.held.iter().find(its).expect("it is in hand").tenant
+    }
+
     pub(crate) fn held_by(&self, home: usize, tenant: u8) -> usize {
         let its = |held: &&InHand| held.home == home && held.tenant == tenant;
         self.held.iter().filter(its).count()
@@ -166,6 +175,7 @@ impl Table {
     /// All that was asked for is done.
     pub(crate) fn settle(&mut self) {
         for _ in 0..1000 {
+            self.hear();
             if !(self.close() || self.open(true) || self.wake()) {
                 return;
             }
