@@ -95,9 +95,10 @@ impl<K: Clone + Eq + Hash, P: Pooled> PoolMap<K, P> {
     ///
     /// Cancel safe.
     pub(crate) async fn get_or_make(&self, key: &K, make: impl Fn() -> P) -> P {
-        if let Some(pool) = self.state.lock().get_or_make(key, self.max, &make) {
-            return pool;
+        if let Some(pool) = self.state.lock().open.get(key) {
+            return pool.clone();
         }
+        // Even if there is a place: it may be for somebody who has waited for one.
         let _turn = self.newcomers.lock().await;
         let attempt = || self.state.lock().get_or_make(key, self.max, &make);
         self.at_rest.until(attempt).await
