@@ -312,6 +312,12 @@ impl Home {
 
 pub(crate) struct Hands(Arc<World>);
 
+impl Hands {
+    pub(crate) fn is_retired_idle(&self, home: usize) {
+        self.0.is_retired_now(home, true);
+    }
+}
+
 impl Driver<Fake> for Hands {
     fn open(&self, pool: Arc<Pool<Fake>>) {
         let mut books = self.0.books();

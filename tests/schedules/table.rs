@@ -42,9 +42,6 @@ pub(crate) fn alone(test: impl Fn() + Send + Sync + 'static) {
     let mut config = Config::new();
     config.stack_size = 1 << 18;
     config.failure_persistence = FailurePersistence::None;
-    config
-        .ungraceful_shutdown_config
-        .immediately_return_on_panic = true;
     Runner::new(RoundRobinScheduler::new(1), config).run(test);
 }
 
