@@ -16,15 +16,28 @@ pub(super) enum Turn {
     Kept,
 }
 
+/// What there is for those who find no place.
+pub(super) struct Hope {
+    /// Places that will be free, and that nobody before them waits for.
+    pub(super) coming: usize,
+    /// Whether another pool may have a connection to take back. Within one round it has none any
+    /// more once it had none: looking again, for each who waits, is what a full server has no time
+    /// for.
+    pub(super) in_others: bool,
+}
+
 impl<T: Types> Server<T> {
     /// Goes through the tenants that wait, one grant each, until nobody can be served any more.
     pub(super) fn serve_round(&self, state: &mut State<T>, now: Instant, effects: &mut Effects<T>) {
         loop {
-            let mut coming = self.closing.get();
+            let mut hope = Hope {
+                coming: self.closing.get(),
+                in_others: true,
+            };
             let (mut kept, mut served) = (VecDeque::new(), VecDeque::new());
             let mut progress = false;
             while let Some(flow) = state.round.pop_front() {
-                let turn = self.serve(state, &flow, now, &mut coming, effects);
+                let turn = self.serve(state, &flow, now, &mut hope, effects);
                 let waits_on = state.flows.contains_key(&flow);
                 match turn {
                     Turn::Served => {
@@ -50,7 +63,7 @@ impl<T: Types> Server<T> {
         state: &mut State<T>,
         flow: &Flow<T::Tenant>,
         now: Instant,
-        coming: &mut usize,
+        hope: &mut Hope,
         effects: &mut Effects<T>,
     ) -> Turn {
         let Some(queue) = state.flows.get(flow) else {
@@ -68,7 +81,7 @@ impl<T: Types> Server<T> {
         while let Some(held) = of_pool.idle.pop_back() {
             if pool.is_too_old(&held, now) {
                 of_pool.closing += 1;
-                *coming += 1;
+                hope.coming += 1;
                 effects.close(&pool, held.connection);
                 continue;
             }
@@ -111,23 +124,24 @@ impl<T: Types> Server<T> {
             return Turn::Served;
         }
         drop(of_pool);
-        match coming.checked_sub(1) {
-            Some(left) => *coming = left,
-            None => self.take_back(state, &pool, now, effects),
+        if let Some(left) = hope.coming.checked_sub(1) {
+            hope.coming = left;
+        } else if hope.in_others {
+            hope.in_others = self.take_back(state, &pool, now, effects);
         }
         Turn::Kept
     }
 
     /// Has an idle connection closed, of the pool that was used least recently: its place will be
     /// free for whoever has none. Where it is not over yet with the turn of those who have one, looks
-    /// again when it is.
+    /// again when it is. Says whether there was one.
     fn take_back(
         &self,
         state: &mut State<T>,
         for_pool: &Arc<Pool<T>>,
         now: Instant,
         effects: &mut Effects<T>,
-    ) {
+    ) -> bool {
         let mut next_turn: Option<Instant> = None;
         let may_lose = |pool: &Arc<Pool<T>>| {
             if Arc::ptr_eq(pool, for_pool) {
@@ -161,13 +175,14 @@ impl<T: Types> Server<T> {
             if let Some(at) = next_turn {
                 state.wake(at, now, effects);
             }
-            return;
+            return false;
         };
         let mut of_victim = victim.lock();
         if let Some(held) = of_victim.idle.pop_front() {
             of_victim.closing += 1;
             effects.close(&victim, held.connection);
         }
+        true
     }
 
     /// Everybody who waits for this pool gets the same refusal.

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::effects::{Effects, Reply};
 use super::pool::PoolState;
+use super::round::Hope;
 use super::{Pool, PoolLimits, Refusal, Types, Wait};
 use crate::sync::{AtomicCounter, Mutex, now};
 
@@ -281,7 +282,11 @@ impl<T: Types> Server<T> {
                 pool: pool.number,
                 tenant,
             };
-            self.serve(&mut state, &flow, now, &mut 0, effects);
+            let mut no_hope = Hope {
+                coming: 0,
+                in_others: false,
+            };
+            self.serve(&mut state, &flow, now, &mut no_hope, effects);
             if !state.flows.contains_key(&flow) {
                 state.round.retain(|other| *other != flow);
             }
