@@ -342,7 +342,7 @@ pub(crate) fn for_all<S>(
     let config = Config {
         cases: if is_long { cases * 40 } else { cases },
         failure_persistence: None,
-        max_shrink_iters: 20_000,
+        max_shrink_iters: 2_000,
         ..Config::default()
     };
     let result = TestRunner::new(config).run(&strategy, |value| {
