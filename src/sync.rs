@@ -1,13 +1,20 @@
-//! The locks and counters of the parts that decide by themselves.
+//! The locks, counters and clock of the parts that decide by themselves.
 //!
 //! The tests put the same source files through other schedules with a module of this name that
 //! has `shuttle`'s in their place, see `tests/schedules.rs`.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 pub(crate) use parking_lot::{Mutex, MutexGuard};
 
+/// What time it is, for what nobody tells it, such as a `drop`.
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
 /// A counter that is changed under a lock and read without it.
+#[derive(Debug, Default)]
 pub(crate) struct AtomicCounter(AtomicUsize);
 
 impl AtomicCounter {

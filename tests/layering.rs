@@ -25,7 +25,7 @@ const LAYERS: Table = &[
     ("reader", &["scope", "tx", "argument", "context"]),
     ("scope", &["tx", "slots", "argument", "lease", "assertion", "context", "tenant", "settings", "error"]),
     ("tx", &["argument", "lease", "assertion", "statement", "context", "settings", "quote", "error"]),
-    ("slots", &["lease", "directory", "tenant", "error"]),
+    ("slots", &["lease", "directory", "tenant", "error", "sync"]),
     ("argument", &["lease", "assertion", "statement", "settings", "error"]),
     ("lease", &["preflight", "directory", "tenant", "settings", "error", "sync"]),
     ("preflight", &["sql", "settings", "error"]),

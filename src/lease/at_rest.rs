@@ -1,20 +1,20 @@
 //! A bell that pools ring when nobody uses them any more.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use tokio::sync::Notify;
+
+use crate::sync::AtomicCounter;
 
 /// For those who need a pool that can be closed for one of their own.
 #[derive(Debug, Default)]
 pub(crate) struct AtRest {
-    listeners: AtomicUsize,
+    listeners: AtomicCounter,
     bell: Notify,
 }
 
 impl AtRest {
     /// Cheap where nobody listens.
     pub(crate) fn ring(&self) {
-        if self.listeners.load(Ordering::SeqCst) > 0 {
+        if self.listeners.get() > 0 {
             self.bell.notify_waiters();
         }
     }
@@ -25,13 +25,13 @@ impl AtRest {
     ///
     /// Cancel safe.
     pub(crate) async fn until<R>(&self, mut attempt: impl FnMut() -> Option<R>) -> R {
-        struct Listening<'a>(&'a AtomicUsize);
+        struct Listening<'a>(&'a AtomicCounter);
         impl Drop for Listening<'_> {
             fn drop(&mut self) {
-                self.0.fetch_sub(1, Ordering::SeqCst);
+                self.0.sub(1);
             }
         }
-        self.listeners.fetch_add(1, Ordering::SeqCst);
+        self.listeners.add(1);
         let _listening = Listening(&self.listeners);
         loop {
             // Made before the attempt: what rings from here on is not missed.

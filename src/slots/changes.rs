@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, future};
 
 use super::Slots;
 use super::eviction::EvictionCause;
-use super::pools::Target;
+use super::target::Target;
 use crate::directory::DirectoryChange;
 use crate::tenant::TenantId;
 

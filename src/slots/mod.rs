@@ -4,6 +4,7 @@ mod changes;
 mod eviction;
 mod pools;
 mod routes;
+mod target;
 #[cfg(feature = "metrics")]
 mod waits;
 
@@ -23,7 +24,8 @@ use crate::tenant::TenantId;
 use routes::{Route, Routes};
 
 pub use eviction::EvictionCause;
-pub(crate) use pools::{Done, OpenPool, PoolMap, Pooled, Target};
+pub(crate) use pools::{Done, OpenPool, PoolMap, Pooled};
+pub(crate) use target::Target;
 
 /// The options of a pool: of a tenant's own database, or, with `None`, of one that tenants share.
 pub(crate) type PoolOptionsOf =
@@ -327,6 +329,33 @@ impl Slots {
         self.routes.clear();
         self.pools.retire(EvictionCause::Shutdown, |_, _| true);
         self.pools.draining()
+    }
+}
+
+impl Pooled for Connections {
+    fn last_used(&self) -> u64 {
+        Self::last_used(self)
+    }
+
+    fn retire(&self) {
+        Self::retire(self);
+    }
+
+    fn retire_if_idle(&self) -> bool {
+        Self::retire_if_idle(self)
+    }
+
+    fn is_drained(&self) -> bool {
+        Self::is_drained(self)
+    }
+
+    fn done(&self) -> Done {
+        let counts = self.counts();
+        Done {
+            leases: counts.leases,
+            opened: counts.opened,
+            failures: counts.failures,
+        }
     }
 }
 

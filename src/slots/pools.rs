@@ -6,13 +6,11 @@ use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use tokio::sync::Mutex as TurnMutex;
 
 use super::eviction::EvictionCause;
-use crate::directory::{Database, DatabaseKey, Placement, TenantRecord};
-use crate::lease::{AtRest, Connections};
-use crate::tenant::TenantId;
+use crate::lease::AtRest;
+use crate::sync::Mutex;
 
 /// What a pool can be asked by the map that holds it.
 pub(crate) trait Pooled: Clone + Send + Sync {
@@ -45,72 +43,6 @@ impl std::ops::AddAssign for Done {
         self.leases += more.leases;
         self.opened += more.opened;
         self.failures += more.failures;
-    }
-}
-
-impl Pooled for Connections {
-    fn last_used(&self) -> u64 {
-        Self::last_used(self)
-    }
-
-    fn retire(&self) {
-        Self::retire(self);
-    }
-
-    fn retire_if_idle(&self) -> bool {
-        Self::retire_if_idle(self)
-    }
-
-    fn is_drained(&self) -> bool {
-        Self::is_drained(self)
-    }
-
-    fn done(&self) -> Done {
-        let counts = self.counts();
-        Done {
-            leases: counts.leases,
-            opened: counts.opened,
-            failures: counts.failures,
-        }
-    }
-}
-
-/// What a pool is for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Target {
-    /// A tenant's own database. One that has moved is another target.
-    Own {
-        tenant: TenantId,
-        database: DatabaseKey,
-        epoch: u64,
-    },
-    /// A database that tenants share.
-    Shared(DatabaseKey),
-}
-
-impl Target {
-    pub(crate) fn of(tenant: &TenantId, record: &TenantRecord) -> Self {
-        let database = record.placement().database().key();
-        match record.placement() {
-            Placement::Database { .. } => Self::Own {
-                tenant: tenant.clone(),
-                database,
-                epoch: record.placement_epoch(),
-            },
-            Placement::Shared { .. } | Placement::Schema { .. } => Self::Shared(database),
-        }
-    }
-
-    pub(crate) fn shared(database: &Database) -> Self {
-        Self::Shared(database.key())
-    }
-
-    /// Whose it is alone.
-    pub(crate) fn tenant(&self) -> Option<&TenantId> {
-        match self {
-            Self::Own { tenant, .. } => Some(tenant),
-            Self::Shared(_) => None,
-        }
     }
 }
 
@@ -170,9 +102,10 @@ impl<K: Clone + Eq + Hash, P: Pooled> PoolMap<K, P> {
     ///
     /// Cancel safe.
     pub(crate) async fn get_or_make(&self, key: &K, make: impl Fn() -> P) -> P {
-        if let Some(pool) = self.state.lock().get_or_make(key, self.max, &make) {
-            return pool;
+        if let Some(pool) = self.state.lock().open.get(key) {
+            return pool.clone();
         }
+        // Even if there is a place: it may be for somebody who has waited for one.
         let _turn = self.newcomers.lock().await;
         let attempt = || self.state.lock().get_or_make(key, self.max, &make);
         self.at_rest.until(attempt).await

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Pool, Types};
+use crate::sync::now;
 
 /// A connection and the times that decide what becomes of it.
 pub(super) struct Held<C> {
@@ -87,7 +88,7 @@ impl<T: Types> Checkout<T> {
     pub(crate) fn close(&mut self) {
         if let Some(held) = self.held.take() {
             self.pool
-                .close_checked_out(held.connection, self.tenant.take());
+                .close_checked_out(held.connection, self.tenant.take(), now());
         }
     }
 }

@@ -11,6 +11,7 @@
 mod checkout;
 mod effects;
 mod pool;
+mod round;
 mod server;
 mod wait;
 

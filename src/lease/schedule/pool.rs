@@ -12,7 +12,7 @@ use super::checkout::Held;
 use super::effects::Effects;
 use super::server::Flow;
 use super::{BACK_OFF, Checkout, Driver as _, Server, Types, Wait};
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard, now};
 
 /// How many connections a pool gets, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +44,8 @@ pub(super) struct PoolState<T: Types> {
     /// The one used last is at the back and is used next, so that the others can grow old.
     pub(super) idle: VecDeque<Held<T::Connection>>,
     pub(super) in_use: usize,
-    pub(super) opening: usize,
+    /// For whom connections are being opened, in the order of the asking: it was their turn.
+    pub(super) opening: VecDeque<T::Tenant>,
     pub(super) closing: usize,
     /// How many each tenant uses, where that is limited; with those that used some a while ago.
     tenants: HashMap<T::Tenant, usize, RandomState>,
@@ -104,7 +105,7 @@ impl<T: Types> Pool<T> {
             state: Mutex::new(PoolState {
                 idle: VecDeque::new(),
                 in_use: 0,
-                opening: 0,
+                opening: VecDeque::new(),
                 closing: 0,
                 tenants: HashMap::default(),
                 waiting: 0,
@@ -150,7 +151,7 @@ impl<T: Types> Pool<T> {
         if state.retired {
             return TryLease::Retired;
         }
-        if !state.may_begin_use(tenant, &self.limits) {
+        if state.at_limit(tenant, &self.limits) {
             return TryLease::Wait;
         }
         let usable = |held: &mut Held<_>| {
@@ -175,7 +176,7 @@ impl<T: Types> Pool<T> {
             pool: self.number,
             tenant: tenant.clone(),
         };
-        self.server.forget(self, &flow, number);
+        self.server.forget(self, &flow, number, now());
         self.server.driver().idle();
     }
 
@@ -214,7 +215,7 @@ impl<T: Types> Pool<T> {
         }
         // Whoever began to wait after this question has looked into the pool behind our lock.
         if self.server.has_waiters() {
-            self.server.dispatch(Instant::now(), &mut effects);
+            self.server.dispatch(crate::sync::now(), &mut effects);
         }
         effects.carry_out(&self.server);
     }
@@ -223,6 +224,7 @@ impl<T: Types> Pool<T> {
         self: &Arc<Self>,
         connection: T::Connection,
         tenant: Option<T::Tenant>,
+        now: Instant,
     ) {
         let mut effects = Effects::new();
         {
@@ -231,6 +233,10 @@ impl<T: Types> Pool<T> {
             state.closing += 1;
             effects.close(self, connection);
         }
+        // Its tenant may have another, if there is one.
+        if self.server.has_waiters() {
+            self.server.dispatch(now, &mut effects);
+        }
         effects.rests();
         effects.carry_out(&self.server);
     }
@@ -238,26 +244,7 @@ impl<T: Types> Pool<T> {
     /// A connection that was asked for is there.
     pub(crate) fn opened(self: &Arc<Self>, connection: T::Connection, now: Instant) {
         let mut effects = Effects::new();
-        {
-            let mut state = self.lock();
-            state.opening -= 1;
-            state.opened += 1;
-            state.proven = true;
-            state.failed = None;
-            if state.retired {
-                state.closing += 1;
-                effects.close(self, connection);
-            } else {
-                state.idle.push_back(Held {
-                    connection,
-                    opened_at: now,
-                    turn_began: now,
-                    used_at: now,
-                    is_new: true,
-                });
-            }
-        }
-        self.server.dispatch(now, &mut effects);
+        self.server.opened(self, connection, now, &mut effects);
         // Nobody wanted it at once: from here on it may die unseen, as any that is free.
         for held in &mut self.lock().idle {
             held.is_new = false;
@@ -350,7 +337,7 @@ impl<T: Types> Pool<T> {
         PoolCounts {
             idle: state.idle.len(),
             in_use: state.in_use,
-            opening: state.opening,
+            opening: state.opening.len(),
             closing: state.closing,
             waiting: state.waiting,
             leases: state.leases,
@@ -380,7 +367,7 @@ impl<T: Types> PoolState<T> {
             .start()
             .saturating_mul(1 << (times - 1).min(16))
             .min(*BACK_OFF.end());
-        self.opening -= 1;
+        self.opening.pop_front();
         // What the server may still have of it counts until `closed` is said.
         self.closing += 1;
         self.failures += 1;
@@ -393,9 +380,24 @@ impl<T: Types> PoolState<T> {
         back_off
     }
 
+    /// Takes in what was opened, and says for whom.
+    pub(super) fn open(&mut self, connection: T::Connection, now: Instant) -> Option<T::Tenant> {
+        self.opened += 1;
+        self.proven = true;
+        self.failed = None;
+        self.idle.push_back(Held {
+            connection,
+            opened_at: now,
+            turn_began: now,
+            used_at: now,
+            is_new: true,
+        });
+        self.opening.pop_front()
+    }
+
     /// The connections that the server may know of.
     pub(super) fn held(&self) -> usize {
-        self.idle.len() + self.in_use + self.opening + self.closing
+        self.idle.len() + self.in_use + self.opening.len() + self.closing
     }
 
     fn is_drained(&self) -> bool {
@@ -403,14 +405,23 @@ impl<T: Types> PoolState<T> {
     }
 
     pub(super) fn is_busy(&self) -> bool {
-        self.in_use + self.waiting + self.opening > 0
+        self.in_use + self.waiting + self.opening.len() > 0
     }
 
-    /// Whether this tenant has fewer than one tenant may have.
-    pub(super) fn may_begin_use(&self, tenant: &T::Tenant, limits: &PoolLimits) -> bool {
-        limits
-            .max_per_tenant
-            .is_none_or(|max| self.tenants.get(tenant).is_none_or(|used| *used < max))
+    /// Whether this tenant has as many as one tenant may have.
+    pub(super) fn at_limit(&self, tenant: &T::Tenant, limits: &PoolLimits) -> bool {
+        self.left_for(tenant, limits) == 0
+    }
+
+    /// How many more this tenant may have.
+    pub(super) fn left_for(&self, tenant: &T::Tenant, limits: &PoolLimits) -> usize {
+        limits.max_per_tenant.map_or(usize::MAX, |max| {
+            max.saturating_sub(self.tenants.get(tenant).copied().unwrap_or(0))
+        })
+    }
+
+    pub(super) fn opening_for(&self, tenant: &T::Tenant) -> usize {
+        self.opening.iter().filter(|other| *other == tenant).count()
     }
 
     /// Counts a connection for a tenant, and says for whom it was counted.

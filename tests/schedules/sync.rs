@@ -1,0 +1,84 @@
+//! In the place of `src/sync.rs`: locks and counters that hand over to another thread wherever
+//! they are used, and a clock that goes on only when told to.
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::{LazyLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use shuttle::sync::atomic::{AtomicUsize, Ordering};
+
+pub(crate) use shuttle::sync::MutexGuard;
+
+pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(shuttle::sync::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(crate) struct AtomicCounter(AtomicUsize);
+
+impl AtomicCounter {
+    pub(crate) fn new(value: usize) -> Self {
+        Self(AtomicUsize::new(value))
+    }
+
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn add(&self, more: usize) {
+        self.0.fetch_add(more, Ordering::SeqCst);
+    }
+
+    pub(crate) fn sub(&self, less: usize) {
+        let before = self.0.fetch_sub(less, Ordering::SeqCst);
+        assert!(before >= less, "a counter went below zero");
+    }
+}
+
+impl Default for AtomicCounter {
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
+impl fmt::Debug for AtomicCounter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AtomicCounter")
+    }
+}
+
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+thread_local! {
+    // All threads of one schedule are coroutines of one thread.
+    static CLOCK: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+pub(crate) fn epoch() -> Instant {
+    *EPOCH
+}
+
+pub(crate) fn now() -> Instant {
+    *EPOCH + CLOCK.get()
+}
+
+/// The beginning of an execution.
+pub(crate) fn reset_clock() {
+    CLOCK.set(Duration::ZERO);
+}
+
+pub(crate) fn advance(by: Duration) {
+    CLOCK.set(CLOCK.get() + by);
+}
+
+pub(crate) fn advance_to(at: Instant) {
+    CLOCK.set(CLOCK.get().max(at - *EPOCH));
+}
