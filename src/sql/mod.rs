@@ -3,8 +3,9 @@
 //! [`Installation`] makes the schema `tenantry` with the argument type that carries the tenant of
 //! each statement. [`TenantTable`] puts a table under row level security, [`ReferenceTable`] makes
 //! one readable by all tenants and writable by none, and [`TenantTable::advice`] names what these
-//! leave to you. [`ControlTables`] makes the table of tenants in a control database. Each gives its SQL as text, for your own migrations, and runs the same text
-//! itself.
+//! leave to you. [`ControlTables`] makes the table of tenants in a control database, and
+//! [`DangerousAccess`] the record of access to the rows of all tenants. Each gives its SQL as text,
+//! for your own migrations, and runs the same text itself.
 //!
 //! A script is one statement (a `DO` block), so it is carried out as a whole or not at all, be it
 //! inside a transaction of a migration tool or on its own. Running it again mends what has drifted
@@ -33,6 +34,7 @@
 mod advice;
 mod column;
 mod control;
+mod dangerous_access;
 mod domain;
 mod installation;
 mod reference;
@@ -42,6 +44,7 @@ mod table;
 pub use advice::{Advice, AdviceRule};
 pub use column::TenantType;
 pub use control::ControlTables;
+pub use dangerous_access::DangerousAccess;
 pub use installation::Installation;
 pub use reference::ReferenceTable;
 pub use table::TenantTable;

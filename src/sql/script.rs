@@ -24,10 +24,12 @@ pub(super) enum Refusal {
     RowsWithoutTenant,
     NotInstalled,
     NotATable,
+    DangerousRoleMissing,
+    DangerousRoleOwns,
 }
 
 impl Refusal {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 15] = [
         Self::RoleMissing,
         Self::ReaderMissing,
         Self::NewerLayout,
@@ -41,6 +43,8 @@ impl Refusal {
         Self::RowsWithoutTenant,
         Self::NotInstalled,
         Self::NotATable,
+        Self::DangerousRoleMissing,
+        Self::DangerousRoleOwns,
     ];
 
     /// An SQLSTATE of a class that neither the standard nor PostgreSQL uses.
@@ -59,6 +63,8 @@ impl Refusal {
             Self::RowsWithoutTenant => "TN009",
             Self::NotInstalled => "TN010",
             Self::NotATable => "TN011",
+            Self::DangerousRoleMissing => "TN014",
+            Self::DangerousRoleOwns => "TN015",
         }
     }
 
@@ -104,6 +110,13 @@ impl Refusal {
             }
             Self::NotATable => {
                 "only a table can hold the rows of tenants, not a view or another relation"
+            }
+            Self::DangerousRoleMissing => {
+                "the role for dangerous access does not exist: create it first"
+            }
+            Self::DangerousRoleOwns => {
+                "the role for dangerous access is a superuser, or owns the record of it or can \
+                 become its owner: name one that could not do away with it"
             }
         }
     }
