@@ -1,5 +1,7 @@
 //! What is asked of a database before tenants are served from it.
 
+mod dangerous;
+
 use std::fmt::Write as _;
 
 use sqlx::PgConnection;
@@ -8,6 +10,8 @@ use sqlx::postgres::types::Oid;
 use crate::error::{Error, ErrorKind};
 use crate::settings::ContextSettings;
 use crate::sql::LAYOUT;
+
+pub(crate) use dangerous::check_dangerous_role;
 
 /// How many findings the message of an error names. A role that owns a thousand tables has one
 /// fault and not a thousand.
@@ -32,10 +36,18 @@ pub(crate) async fn check_role(connection: &mut PgConnection) -> Result<(), Erro
         .persistent(false)
         .fetch_all(connection)
         .await?;
+    refuse(
+        "the role of the connection can step out of the isolation:",
+        &findings,
+    )
+}
+
+/// An error with every finding, a problem and its remedy each, unless there are none.
+fn refuse(heading: &str, findings: &[(String, String)]) -> Result<(), Error> {
     if findings.is_empty() {
         return Ok(());
     }
-    let mut message = "the role of the connection can step out of the isolation:".to_owned();
+    let mut message = heading.to_owned();
     for (problem, remedy) in findings.iter().take(MOST_FINDINGS) {
         let _ = write!(message, "\n- {problem}; mend it with: {remedy}");
     }
@@ -56,6 +68,8 @@ pub(crate) struct InstalledScope {
     pub(crate) server_version: u32,
     /// The number of the process that serves the connection.
     pub(crate) backend: i32,
+    /// As whom the connection is logged in.
+    pub(crate) role: String,
 }
 
 /// Compares what is installed with what this process is going to send.
@@ -115,6 +129,7 @@ pub(crate) async fn check_installation(
         tenant: installed.tenant,
         server_version: installed.server_version.unsigned_abs(),
         backend: installed.backend,
+        role: installed.role,
     })
 }
 
@@ -124,6 +139,7 @@ struct Installed {
     has_checks: bool,
     server_version: i32,
     backend: i32,
+    role: String,
     layout: i32,
     oldest_layout: i32,
     tenant_setting: String,
@@ -162,7 +178,8 @@ SELECT pg_catalog.to_regtype('tenantry.scope')::pg_catalog.oid AS scope,
   EXISTS (SELECT FROM pg_catalog.pg_constraint
     WHERE contypid = pg_catalog.to_regtype('tenantry.scope') AND conname = 'tenantry_3_context') AS has_checks,
   pg_catalog.current_setting('server_version_num')::pg_catalog.int4 AS server_version,
-  pg_catalog.pg_backend_pid() AS backend, layout, oldest_layout, tenant_setting, user_setting, further_settings, tenant
+  pg_catalog.pg_backend_pid() AS backend, session_user::pg_catalog.text AS role,
+  layout, oldest_layout, tenant_setting, user_setting, further_settings, tenant
 FROM tenantry.installation";
 
 /// Rows of (problem, remedy).
@@ -184,7 +201,8 @@ roles AS ( -- each role once, by its shortest way
   JOIN pg_catalog.pg_roles AS self ON self.oid = r.self
   LEFT JOIN pg_catalog.pg_roles AS entry ON entry.oid = r.entry
   ORDER BY r.oid, r.entry NULLS FIRST, r.self),
-grantees AS (SELECT oid, pg_catalog.quote_ident(rolname) AS name FROM roles UNION ALL SELECT 0, 'PUBLIC'),
+grantees AS (
+  SELECT oid, pg_catalog.quote_ident(rolname) AS name, leave FROM roles UNION ALL SELECT 0, 'PUBLIC', NULL),
 things AS (
   SELECT c.oid, c.relowner, c.relacl, c.relkind, c.relname, n.nspname,
     pg_catalog.format('%I.%I', n.nspname, c.relname) AS name
@@ -240,14 +258,15 @@ FROM pg_catalog.pg_namespace AS n CROSS JOIN pg_catalog.aclexplode(n.nspacl) AS 
 WHERE n.nspname = 'tenantry' AND a.privilege_type = 'CREATE' AND a.grantee <> n.nspowner
 UNION ALL
 SELECT pg_catalog.format('%s holds %s on %s', g.name, pg_catalog.string_agg(DISTINCT a.privilege_type, ', '), t.name),
-  pg_catalog.format('REVOKE %s ON %s FROM %s;',
-    pg_catalog.string_agg(DISTINCT a.privilege_type, ', '), t.name, g.name)
+  -- The role for dangerous access has its privilege by right: it is the way to that role that must go.
+  coalesce(CASE WHEN t.relname = 'dangerous_access' THEN g.leave END, pg_catalog.format('REVOKE %s ON %s FROM %s;',
+    pg_catalog.string_agg(DISTINCT a.privilege_type, ', '), t.name, g.name))
 FROM things AS t CROSS JOIN LATERAL (
     SELECT t.relacl AS acl UNION ALL
     SELECT c.attacl FROM pg_catalog.pg_attribute AS c WHERE c.attrelid = t.oid AND c.attacl IS NOT NULL) AS l
   CROSS JOIN pg_catalog.aclexplode(l.acl) AS a JOIN grantees AS g ON g.oid = a.grantee
 WHERE t.nspname = 'tenantry' AND a.privilege_type <> 'SELECT' AND a.grantee <> t.relowner
-GROUP BY g.name, t.name
+GROUP BY g.name, g.leave, t.name, t.relname
 UNION ALL
 SELECT pg_catalog.format('%I%s may write every table, those of the schema tenantry too', rolname, how), leave
 FROM roles WHERE rolname = 'pg_write_all_data' AND leave IS NOT NULL

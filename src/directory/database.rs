@@ -94,6 +94,11 @@ impl Database {
         &self.name
     }
 
+    /// As whom to log in.
+    pub(crate) fn role(&self) -> &str {
+        self.server.options.get_username()
+    }
+
     pub(crate) fn server_key(&self) -> ServerKey {
         let options = &self.server.options;
         let host = match options.get_socket() {
@@ -106,7 +111,7 @@ impl Database {
     pub(crate) fn key(&self) -> DatabaseKey {
         DatabaseKey {
             server: self.server_key(),
-            role: self.server.options.get_username().to_owned(),
+            role: self.role().to_owned(),
             name: Arc::clone(&self.name),
         }
     }

@@ -14,6 +14,8 @@ pub(crate) struct Connection {
     pub(super) raw: PgConnection,
     /// The number of the server's process.
     pub(super) backend: i32,
+    /// As whom it is logged in, in the server's own words.
+    pub(super) role: String,
     pub(super) traces: Traces,
     /// Whether the server looks whether we are still there.
     checks_client: bool,
@@ -98,6 +100,7 @@ impl Connection {
             raw,
             backend: installed.backend,
             checks_client,
+            role: installed.role,
             traces: Traces::None,
             scope_oid: installed.scope_oid,
             tenant: installed.tenant,

@@ -92,6 +92,12 @@ impl Lease {
         self.checkout.as_ref().is_some_and(Checkout::is_fresh)
     }
 
+    /// The name of the database that it leads to.
+    pub(crate) fn database(&self) -> Option<&str> {
+        let checkout = self.checkout.as_ref()?;
+        Some(checkout.pool().home().database.name())
+    }
+
     /// A statement that began then has ended: an event at WARN if it took its time.
     pub(crate) fn statement_ended(&mut self, started: Instant, tenant: &TenantId) {
         let now = Instant::now();

@@ -178,6 +178,13 @@ pub(crate) struct Servers {
     epoch: Instant,
     at_rest: Arc<AtRest>,
     known: Mutex<HashMap<ServerKey, Arc<Server<Postgres>>>>,
+    dangerous: Option<Dangerous>,
+}
+
+/// Where dangerous access leads.
+struct Dangerous {
+    database: Database,
+    role: Arc<str>,
 }
 
 impl Servers {
@@ -200,7 +207,22 @@ impl Servers {
             epoch: Instant::now(),
             at_rest: Arc::default(),
             known: Mutex::default(),
+            dangerous: None,
         })
+    }
+
+    /// The same with a database for dangerous access, whose role no tenant's pool may have.
+    pub(crate) fn with_dangerous(mut self, database: Option<Database>) -> Self {
+        self.dangerous = database.map(|database| Dangerous {
+            role: database.role().into(),
+            database,
+        });
+        self
+    }
+
+    /// The database for dangerous access, if there is one.
+    pub(crate) fn dangerous(&self) -> Option<&Database> {
+        self.dangerous.as_ref().map(|dangerous| &dangerous.database)
     }
 
     pub(crate) fn runtime(&self) -> &Handle {
@@ -226,12 +248,13 @@ impl Servers {
     ) -> Connections {
         let most = options.max_connections as usize;
         let (max, max_per_tenant, min) = match (&self.budget, &owner) {
-            (None, Owner::Tenant(_)) => (most, None, 0),
+            (None, Owner::Tenant(_) | Owner::Dangerous) => (most, None, 0),
             (None, Owner::Many) => (most, Some(most), 0),
             (Some(budget), Owner::Tenant(_)) => {
                 let max = most.min(budget.share());
                 (max, None, budget.guaranteed().min(max))
             }
+            (Some(budget), Owner::Dangerous) => (most.min(budget.share()), None, 0),
             (Some(budget), Owner::Many) => {
                 let max = most.min(budget.for_tenants());
                 let one = budget.share_of(max);
@@ -247,7 +270,11 @@ impl Servers {
             max_lifetime: options.max_lifetime,
         };
         let server = self.server(database.server_key());
-        let home = Home::new(database, Arc::clone(&self.settings), options, owner);
+        let role = self
+            .dangerous
+            .as_ref()
+            .map(|dangerous| Arc::clone(&dangerous.role));
+        let home = Home::new(database, Arc::clone(&self.settings), options, owner, role);
         Connections(server.pool(limits, home))
     }
 

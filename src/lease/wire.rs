@@ -37,6 +37,8 @@ pub(crate) struct Home {
     pub(crate) settings: Arc<ContextSettings>,
     pub(crate) options: PoolOptions,
     owner: Owner,
+    /// The role for dangerous access, which is nobody else's.
+    dangerous_role: Option<Arc<str>>,
     /// Whether the role was found fit. Asked of the first connection only: it takes the server
     /// longer than all else together.
     role_checked: AtomicBool,
@@ -49,6 +51,8 @@ pub(crate) enum Owner {
     Tenant(TenantId),
     /// That of tenants who share it.
     Many,
+    /// Any that is installed, as the role for dangerous access.
+    Dangerous,
 }
 
 impl Home {
@@ -57,12 +61,14 @@ impl Home {
         settings: Arc<ContextSettings>,
         options: PoolOptions,
         owner: Owner,
+        dangerous_role: Option<Arc<str>>,
     ) -> Self {
         Self {
             database,
             settings,
             options,
             owner,
+            dangerous_role,
             role_checked: AtomicBool::new(false),
         }
     }
@@ -71,6 +77,7 @@ impl Home {
     async fn open(&self) -> Result<Connection, Error> {
         let options = self.database.connect_options().await?;
         let mut connection = Connection::open(&options, &self.settings).await?;
+        self.check_login(&connection)?;
         match &self.owner {
             Owner::Tenant(tenant) => {
                 connection.belongs_to(tenant)?;
@@ -96,8 +103,27 @@ impl Home {
                     self.role_checked.store(true, Ordering::Relaxed);
                 }
             }
+            // Opened seldom, and asked each time: roles are granted at any time.
+            Owner::Dangerous => preflight::check_dangerous_role(connection.raw()).await?,
         }
         Ok(connection)
+    }
+
+    /// That tenants and dangerous access are never the same role, in the server's own words: a
+    /// pooler in between may log in as somebody else than was asked for.
+    fn check_login(&self, connection: &Connection) -> Result<(), Error> {
+        let is_dangerous = self.dangerous_role.as_deref() == Some(&*connection.role);
+        let rule = match &self.owner {
+            Owner::Dangerous if !is_dangerous => {
+                "the connection for dangerous access is logged in as another role than configured"
+            }
+            Owner::Tenant(_) | Owner::Many if is_dangerous => {
+                "the role of the connection is the one for dangerous access, which is no tenant's: \
+                 give TenantRegistryBuilder::dangerous a role of its own"
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::new(ErrorKind::Preflight, rule))
     }
 }
 
@@ -134,7 +160,7 @@ impl Driver<Postgres> for Wire {
         let control = self.control.clone();
         let span = match &pool.home().owner {
             Owner::Tenant(tenant) => tracing::debug_span!("open_connection", %tenant),
-            Owner::Many => {
+            Owner::Many | Owner::Dangerous => {
                 let database = pool.home().database.name();
                 tracing::debug_span!("open_connection", database)
             }

@@ -1,6 +1,7 @@
 //! Which connections a tenant's statements go to: the map that scopes look into at every use.
 
 mod changes;
+mod dangerous;
 mod eviction;
 mod pools;
 mod routes;
@@ -227,14 +228,7 @@ impl Slots {
             let make = || self.make(&target, &record, options.clone(), purpose);
             let connections = timeout_at(deadline, self.pools.get_or_make(&target, make))
                 .await
-                .map_err(|_| {
-                    Error::new(
-                        ErrorKind::Saturated,
-                        "all pools that the registry may have were in use for as long as \
-                         acquire_timeout",
-                    )
-                    .with_retry_after(Duration::from_secs(1))
-                })?;
+                .map_err(|_| no_place())?;
             let route = Route {
                 connections,
                 schema,
@@ -357,6 +351,14 @@ impl Pooled for Connections {
             failures: counts.failures,
         }
     }
+}
+
+fn no_place() -> Error {
+    Error::new(
+        ErrorKind::Saturated,
+        "all pools that the registry may have were in use for as long as acquire_timeout",
+    )
+    .with_retry_after(Duration::from_secs(1))
 }
 
 fn closed() -> Error {

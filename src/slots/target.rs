@@ -14,6 +14,8 @@ pub(crate) enum Target {
     },
     /// A database that tenants share.
     Shared(DatabaseKey),
+    /// The database of dangerous access.
+    Dangerous(DatabaseKey),
 }
 
 impl Target {
@@ -33,11 +35,15 @@ impl Target {
         Self::Shared(database.key())
     }
 
+    pub(crate) fn dangerous(database: &Database) -> Self {
+        Self::Dangerous(database.key())
+    }
+
     /// Whose it is alone.
     pub(crate) fn tenant(&self) -> Option<&TenantId> {
         match self {
             Self::Own { tenant, .. } => Some(tenant),
-            Self::Shared(_) => None,
+            Self::Shared(_) | Self::Dangerous(_) => None,
         }
     }
 }
