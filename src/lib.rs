@@ -3,6 +3,7 @@
 mod argument;
 mod assertion;
 mod context;
+mod dangerous;
 mod directory;
 mod error;
 mod job;
@@ -23,6 +24,7 @@ pub mod testing;
 mod tx;
 
 pub use context::TenantContext;
+pub use dangerous::{DangerousRegistry, DangerousTx};
 pub use directory::{
     Database, DirectoryChange, Placement, PostgresDirectory, PostgresDirectoryBuilder, Secret,
     SecretError, SecretResolver, SecretString, StaticDirectory, TenantDirectory, TenantRecord,

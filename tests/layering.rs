@@ -21,8 +21,9 @@ mod arrows;
 const LAYERS: Table = &[
     ("testing", &["registry", "tenant"]),
     ("job", &["registry", "scope", "context", "error"]),
-    ("registry", &["scope", "slots", "lease", "context", "directory", "tenant", "settings", "error"]),
+    ("registry", &["dangerous", "scope", "slots", "lease", "context", "directory", "tenant", "settings", "error"]),
     ("reader", &["scope", "tx", "argument", "context"]),
+    ("dangerous", &["tx", "slots", "argument", "lease", "statement", "quote", "error"]),
     ("scope", &["tx", "slots", "argument", "lease", "assertion", "context", "tenant", "settings", "error"]),
     ("tx", &["argument", "lease", "assertion", "statement", "context", "settings", "quote", "error"]),
     ("slots", &["lease", "directory", "tenant", "error", "sync"]),

@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, stream};
 
 use super::TenantRegistry;
 use super::config::{EagerPools, LazyPools};
-use crate::directory::TenantDirectory;
+use crate::directory::{Database, TenantDirectory};
 use crate::error::{Error, ErrorKind};
 use crate::lease::{ConnectionBudget, PoolOptions, Servers};
 use crate::settings::ContextSettings;
@@ -28,6 +28,7 @@ pub struct TenantRegistryBuilder {
     pool_options: PoolOptionsOf,
     opening: Opening,
     budget: Option<ConnectionBudget>,
+    dangerous: Option<Database>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +45,7 @@ impl TenantRegistryBuilder {
             pool_options: Box::new(|_, options| options),
             opening: Opening::Eager(EagerPools::default()),
             budget: None,
+            dangerous: None,
         }
     }
 
@@ -54,7 +56,8 @@ impl TenantRegistryBuilder {
         self
     }
 
-    /// The options of each pool: of a tenant's own database, or, with `None`, of a shared one.
+    /// The options of each pool: of a tenant's own database, or, with `None`, of a shared one and
+    /// that of [`dangerous`](Self::dangerous) access.
     pub fn pool_options(
         mut self,
         options: impl Fn(Option<&TenantId>, PoolOptions) -> PoolOptions + Send + Sync + 'static,
@@ -78,6 +81,22 @@ impl TenantRegistryBuilder {
     /// A cap on the connections to each server. Without one, each pool has its own.
     pub fn budget(mut self, budget: ConnectionBudget) -> Self {
         self.budget = Some(budget);
+        self
+    }
+
+    /// Allows [`TenantRegistry::dangerous`], in this database and as the role of its own that is
+    /// named with it. Default: there is none.
+    ///
+    /// The role is one that sees the rows of all tenants, such as one with `BYPASSRLS`, and no
+    /// tenant's connection may be logged in as it: the first that is gets
+    /// [`ErrorKind::Preflight`]. The database is prepared by
+    /// [`DangerousAccess`](crate::sql::DangerousAccess). It is looked at when it is used and not in
+    /// [`build`](Self::build), so that no such connection lies idle.
+    ///
+    /// It costs a pool, of [`LazyPools::max_pools`], while it is used, and its connections are part
+    /// of the [`ConnectionBudget`].
+    pub fn dangerous(mut self, database: impl Into<Database>) -> Self {
+        self.dangerous = Some(database.into());
         self
     }
 
@@ -108,7 +127,7 @@ impl TenantRegistryBuilder {
             budget.check(max_pools)?;
         }
         let names = Arc::new(self.names);
-        let servers = Servers::new(self.budget, Arc::clone(&names))?;
+        let servers = Servers::new(self.budget, Arc::clone(&names))?.with_dangerous(self.dangerous);
         let slots = Slots::new(
             self.directory,
             servers,
@@ -224,6 +243,7 @@ impl fmt::Debug for TenantRegistryBuilder {
             .field("settings", &self.names)
             .field("opening", &self.opening)
             .field("budget", &self.budget)
+            .field("dangerous", &self.dangerous)
             .finish_non_exhaustive()
     }
 }

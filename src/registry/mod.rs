@@ -12,6 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::context::TenantContext;
+use crate::dangerous::DangerousRegistry;
 use crate::directory::TenantDirectory;
 use crate::error::Error;
 use crate::scope::TenantScope;
@@ -84,6 +85,17 @@ impl TenantRegistry {
     /// [`EagerPools::start_degraded`].
     pub fn failed_at_start(&self) -> &[(TenantId, Error)] {
         &self.failed_at_start
+    }
+
+    /// Access to the rows of all tenants, for support and maintenance: with a reason, on
+    /// connections and as a role of its own, and on record.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidOption`](crate::ErrorKind::InvalidOption) without
+    /// [`TenantRegistryBuilder::dangerous`].
+    pub fn dangerous(&self) -> Result<DangerousRegistry, Error> {
+        DangerousRegistry::new(Arc::clone(&self.slots))
     }
 
     /// Gives up the pool of this tenant's own database: idle connections are closed at once, the

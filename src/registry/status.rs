@@ -10,7 +10,8 @@ use crate::tenant::TenantId;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RegistryStatus {
-    /// Open pools: one for each tenant with a database of its own and for each shared database.
+    /// Open pools: one for each tenant with a database of its own, for each shared database, and for
+    /// dangerous access.
     pub pools: usize,
     /// At most so many; `None` with eager pools.
     pub max_pools: Option<usize>,

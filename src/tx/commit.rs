@@ -57,7 +57,7 @@ pub enum CommitError {
 impl CommitError {
     /// The server's own word that it refused something comes with the transaction's end, but for
     /// two cases: it was ending the session, or there was no transaction to be committed.
-    fn judge(error: Error) -> Self {
+    pub(crate) fn judge(error: Error) -> Self {
         let no_transaction = error.code().as_deref() == Some("25P01");
         match error.kind() {
             ErrorKind::Database | ErrorKind::TransactionAborted if !no_transaction => {
