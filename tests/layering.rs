@@ -20,6 +20,7 @@ mod arrows;
 #[rustfmt::skip]
 const LAYERS: Table = &[
     ("testing", &[]),
+    ("sqlite", &["tx", "slots", "lease", "context", "tenant", "error"]),
     ("registry", &["scope", "slots", "lease", "preflight", "context", "directory", "tenant", "settings", "error"]),
     ("reader", &["scope", "tx", "argument", "context"]),
     ("scope", &["tx", "slots", "argument", "lease", "assertion", "context", "tenant", "settings", "error"]),
