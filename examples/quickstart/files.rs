@@ -1,4 +1,4 @@
-//! `--files`: the same carriers with a file each, and no server. Sixteen tenants share five places
+//! `--files`: the same carriers with a file each, and no server. Sixteen tenants share ten places
 //! for open files.
 
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub async fn run(options: &Options) -> Result<bool, Failure> {
     let started = Instant::now();
     let folder = Folder::new()?;
     let registry = SqliteRegistry::open(&folder.0)
-        .max_pools(5)
+        .max_pools(10)
         .migrate(|tx| {
             Box::pin(async move {
                 let tables = "

@@ -52,6 +52,9 @@ pub(super) const LAYOUT: i64 = 1;
 /// After so many steps of its virtual machine SQLite asks whether to go on.
 const STEPS: i32 = 1_000;
 
+/// So many databases SQLite lets a connection attach unless it was compiled otherwise.
+const PLACES: usize = 10;
+
 /// More databases than any SQLite lets a connection attach.
 const MOST_ATTACHED: usize = 126;
 
@@ -177,6 +180,16 @@ impl Connection {
         Ok(())
     }
 
+    /// After a change of the schema: forgets statements that were prepared before. `false` if
+    /// there are temporary objects, which others must not find.
+    pub(super) async fn forget_schema(&mut self) -> Result<bool, Error> {
+        self.raw.clear_cached_statements().await?;
+        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_temp_schema")
+            .fetch_one(&mut self.raw)
+            .await?;
+        Ok(left == 0)
+    }
+
     /// Comes back when the file is closed.
     pub(super) async fn close(self) {
         // The thread of a connection that broke is gone already.
@@ -294,10 +307,19 @@ pub(super) async fn belongs_to(raw: &mut SqliteConnection, tenant: &TenantId) ->
 /// ATTACH needs a free place, of which a connection has 10, or as many as SQLite was compiled for.
 /// Databases in memory take them all. (A limit of 0 would do, and needs the raw handle.)
 async fn leave_no_place_to_attach(raw: &mut SqliteConnection) -> Result<(), Error> {
-    for place in 0..MOST_ATTACHED {
-        let attach = format!("ATTACH ':memory:' AS tenantry_no_place_{place}");
-        match raw.execute(AssertSqlSafe(attach)).await {
-            Ok(_) => {}
+    // With the smallest pages, or each would take 20 KiB. More statements than there are places:
+    // the text ends with the first that fails.
+    let attach = |place| {
+        format!(
+            "ATTACH ':memory:' AS tenantry_no_place_{place}; \
+             PRAGMA tenantry_no_place_{place}.page_size = 512;"
+        )
+    };
+    let mut text = (0..PLACES).map(attach).collect::<String>();
+    for place in PLACES..MOST_ATTACHED {
+        text.push_str(&attach(place));
+        match raw.execute(AssertSqlSafe(text)).await {
+            Ok(_) => text = String::new(),
             Err(sqlx::Error::Database(_)) => return Ok(()),
             Err(error) => return Err(not_opened(error)),
         }

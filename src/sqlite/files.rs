@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex as TurnMutex;
 use tokio::time::{Instant as Deadline, timeout_at};
@@ -24,7 +25,7 @@ use crate::lease::AtRest;
 use crate::lease::schedule::{
     Pool, PoolCounts, PoolLimits, Refusal, Server, ServerLimits, TryLease,
 };
-use crate::slots::{EvictionCause, OpenPool, PoolMap, Pooled, Totals};
+use crate::slots::{EvictionCause, PoolMap, Pooled, Totals};
 use crate::tenant::TenantId;
 
 /// Folder, files and connections of one registry.
@@ -36,6 +37,8 @@ pub(super) struct Files {
     epoch: Instant,
     at_rest: Arc<AtRest>,
     open: PoolMap<TenantId, File>,
+    /// Those that were ever open, and are not closed yet. `shutdown` waits for them.
+    living: Mutex<Vec<(TenantId, Weak<Pool<Disk>>)>>,
     /// One file is made at a time.
     creating: TurnMutex<()>,
     closed: AtomicBool,
@@ -69,6 +72,7 @@ impl Files {
             epoch: Instant::now(),
             open: PoolMap::new(Some(max_pools), Arc::clone(&at_rest)),
             at_rest,
+            living: Mutex::default(),
             creating: TurnMutex::default(),
             closed: AtomicBool::new(false),
             reads: AtomicU64::new(0),
@@ -158,6 +162,9 @@ impl Files {
         let file =
             File(Server::new(limits, threads, self.epoch).pool(limits_of_file, self.home(tenant)));
         file.0.touch(Instant::now());
+        let mut living = self.living.lock();
+        living.retain(|(_, file)| file.strong_count() > 0);
+        living.push((tenant.clone(), Arc::downgrade(&file.0)));
         file
     }
 
@@ -226,20 +233,26 @@ impl Files {
     }
 
     /// Takes no more work and closes what is idle; what is in use goes on to its end.
-    pub(super) fn close(&self) -> Vec<OpenPool<TenantId, File>> {
+    pub(super) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
-        self.open.take_all(EvictionCause::Shutdown)
+        self.open.take_all(EvictionCause::Shutdown);
     }
 
     /// The same, and waits for that end. Comes back with those who were not done in time.
     pub(super) async fn shutdown(&self, grace: Duration) -> Vec<TenantId> {
         let deadline = Deadline::now() + grace;
-        let ends = self.close().into_iter().map(|file| async move {
-            let drained = timeout_at(deadline, file.pool.0.drained()).await;
-            (drained.is_err() && file.pool.0.is_busy()).then_some(file.key)
+        self.close();
+        let living = std::mem::take(&mut *self.living.lock());
+        let ends = living.into_iter().filter_map(|(tenant, file)| {
+            let file = file.upgrade()?;
+            Some(async move {
+                let drained = timeout_at(deadline, file.drained()).await;
+                (drained.is_err() && file.is_busy()).then_some(tenant)
+            })
         });
         let mut busy: Vec<_> = join_all(ends).await.into_iter().flatten().collect();
         busy.sort_unstable();
+        busy.dedup();
         busy
     }
 

@@ -18,7 +18,7 @@ pub(super) type Migration = Arc<
     dyn for<'t> Fn(&'t mut SqliteTx) -> BoxFuture<'t, Result<(), Error>> + Send + Sync + 'static,
 >;
 
-/// Runs it in a transaction. Gives the connection back if it is as it was.
+/// Runs it in a transaction. Gives the connection back if nothing is left on it.
 pub(super) async fn run(
     migration: &Migration,
     connection: Connection,
@@ -30,9 +30,8 @@ pub(super) async fn run(
         return Err(error);
     }
     let changed_schema = tx.has_changed_schema();
-    let connection = tx.commit_and_keep().await?;
-    if changed_schema {
-        // Temporary objects may be left on it.
+    let mut connection = tx.commit_and_keep().await?;
+    if changed_schema && !connection.forget_schema().await? {
         connection.close().await;
         return Ok(None);
     }
