@@ -231,7 +231,13 @@ async fn newcomers_wait_for_a_place() {
     let registry = builder(&folder).max_pools(1).pool_options(impatient);
     let registry = registry.build().await.expect("a registry");
     let a = scope(&registry, "a").await;
-    let tx = a.begin().await.expect("begun");
+    // To open the file may take longer than that.
+    let tx = loop {
+        match a.begin().await {
+            Ok(tx) => break tx,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::AcquireTimeout),
+        }
+    };
     let error = Error::from(
         notes(&scope(&registry, "b").await)
             .await
@@ -262,6 +268,8 @@ async fn one_writes_while_others_read() {
         assert!(other.as_mut().now_or_never().is_none(), "two writers");
         tokio::task::yield_now().await;
     }
+    let status = registry.status();
+    assert_eq!((status.in_use, status.waiting), (2, 1), "it waits here");
     tx.commit().await.expect("committed");
     let mut other = other.await.expect("its turn");
     assert_eq!(
@@ -442,6 +450,7 @@ async fn a_file_beside_the_journal_of_another_is_refused() {
         .expect("an owner");
     assert_eq!(owner, "a");
     assert_eq!(notes(&mut plain).await.expect("notes"), ["a note of b"]);
+    assert_eq!(registry.status().open, 2, "it was running all the time");
 }
 
 /// What must be true after whatever was done: nothing half-done is there, the connection is
@@ -833,6 +842,21 @@ async fn what_would_stay_on_the_connection() {
     tx.commit().await.expect("committed");
     assert_eq!(notes(&a).await.expect("notes"), ["a note of a"]);
 
+    // And what sqlx knew of a schema that was taken back.
+    let name = async |executor: &mut SqliteTx| {
+        let all = sqlx::query("SELECT * FROM notes").fetch_one(executor).await;
+        let row = all.expect("a row");
+        sqlx::Column::name(&sqlx::Row::columns(&row)[0]).to_owned()
+    };
+    let mut tx = a.begin().await.expect("begun");
+    assert_eq!(name(&mut tx).await, "body");
+    tx.execute("ALTER TABLE notes RENAME body TO other")
+        .await
+        .expect("renamed");
+    assert_eq!(name(&mut tx).await, "other");
+    drop(tx);
+    assert_eq!(name(&mut a.begin().await.expect("begun")).await, "body");
+
     // The specimens: the next borrower finds no keys checked, and another table.
     let mut plain = plain(&file(&folder, "a")).await;
     plain
@@ -1054,7 +1078,8 @@ async fn a_migration_that_fails_reaches_all_who_wait() {
     fails.store(false, Ordering::SeqCst);
     let seen = notes(&a).await.expect("tried again");
     assert_eq!(seen, ["a note of a", "migrated"]);
-    join_all((0..5).map(|_| notes(&a))).await;
+    let readers = join_all((0..3).map(|_| a.begin_read_only())).await;
+    assert!(readers.iter().all(Result::is_ok), "three connections");
     assert_eq!(
         attempts.load(Ordering::SeqCst),
         2,
@@ -1083,6 +1108,7 @@ async fn the_end_says_who_was_busy() {
     add(&mut tx, "kept").await.expect("it goes on");
     tx.commit().await.expect("committed");
     assert_eq!(registry.status().evicted(EvictionCause::Shutdown), 3);
+    shut_down(&registry).await;
     let mut plain = plain(&file(&folder, "a")).await;
     assert_eq!(
         notes(&mut plain).await.expect("notes"),

@@ -242,7 +242,7 @@ impl Files {
     pub(super) async fn shutdown(&self, grace: Duration) -> Vec<TenantId> {
         let deadline = Deadline::now() + grace;
         self.close();
-        let living = std::mem::take(&mut *self.living.lock());
+        let living = self.living.lock().clone();
         let ends = living.into_iter().filter_map(|(tenant, file)| {
             let file = file.upgrade()?;
             Some(async move {

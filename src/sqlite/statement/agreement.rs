@@ -18,6 +18,11 @@ const PIECES: &[&str] = &[
     "PRAGMA cache_size = 7",
     "SELECT 1",
     "SELECT ",
+    "SELECT $a(')",
+    "SELECT 1 AS [']",
+    "SELECT 1 AS `'`",
+    "; COMMIT",
+    "; COMMIT",
     "EXPLAIN ",
     "WITH a AS (SELECT 1) ",
     "CREATE TRIGGER g AFTER INSERT ON t BEGIN ",
@@ -63,7 +68,8 @@ async fn unchanged(connection: &mut Connection, text: String) -> Result<(), Stri
         .await
         .expect("facts");
     connection.begins_transaction();
-    connection.send("BEGIN").await.expect("begun");
+    // A transaction that has not written has nothing that a hook could tell of.
+    connection.send("BEGIN IMMEDIATE").await.expect("begun");
     // An error is an answer as well.
     let _ = connection.raw.execute(AssertSqlSafe(text)).await;
     let ended = connection.was_rolled_back();
