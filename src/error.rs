@@ -85,7 +85,8 @@ pub enum ErrorKind {
     Commit,
     /// The registry has been closed.
     Closed,
-    /// The database refused a statement; [`Error::code`] is its SQLSTATE.
+    /// The database refused a statement; [`Error::code`] is its SQLSTATE, or SQLite's extended
+    /// result code.
     Database,
     /// sqlx reported something else, such as a row that was not found or a value that could not
     /// be decoded.
@@ -133,7 +134,8 @@ impl Error {
         self.0.kind
     }
 
-    /// The SQLSTATE of the server's error, where the server reported one.
+    /// The SQLSTATE of the server's error, where the server reported one; of SQLite, its extended
+    /// result code.
     pub fn code(&self) -> Option<Cow<'_, str>> {
         self.database_error()?.code()
     }
@@ -144,7 +146,8 @@ impl Error {
     }
 
     /// Whether the same work, done again from the start, may succeed without anything being
-    /// mended: serialization failures, deadlocks, lock time-outs, time-outs of the pool, a
+    /// mended: serialization failures, deadlocks, lock time-outs, a file that another process writes
+    /// to, time-outs of the pool, a
     /// registry that is saturated, a tenant on its way to another place, a directory that does not
     /// answer, lost connections, statements whose table was altered after they were prepared.
     ///
@@ -159,7 +162,9 @@ impl Error {
             | ErrorKind::Connect
             | ErrorKind::ConnectionLost => true,
             ErrorKind::Database | ErrorKind::TransactionAborted | ErrorKind::Commit => {
-                matches!(self.code().as_deref(), Some("40001" | "40P01" | "55P03"))
+                let code = self.code();
+                matches!(code.as_deref(), Some("40001" | "40P01" | "55P03"))
+                    || matches!(code.as_deref(), Some("5" | "261" | "517" | "773")) // SQLITE_BUSY
                     || self.database_error().is_some_and(is_stale_plan)
             }
             _ => false,
@@ -275,7 +280,10 @@ pub(crate) fn is_stale_plan(error: &dyn sqlx::error::DatabaseError) -> bool {
 fn classify(error: &sqlx::Error) -> (ErrorKind, &'static str) {
     match error {
         sqlx::Error::Database(database) => classify_database(database.as_ref()),
-        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) => (
+        sqlx::Error::Io(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::WorkerCrashed => (
             ErrorKind::ConnectionLost,
             "the connection to the database broke",
         ),

@@ -16,6 +16,8 @@ mod scope;
 mod settings;
 mod slots;
 pub mod sql;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 mod statement;
 mod sync;
 mod tenant;
@@ -51,3 +53,7 @@ pub use tx::{
 #[cfg(test)]
 #[path = "../tests/support/database.rs"]
 mod database;
+
+#[cfg(all(test, feature = "sqlite"))]
+#[path = "../tests/support/folder.rs"]
+mod folder;

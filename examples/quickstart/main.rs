@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release --example quickstart --features embedded   # fetches a server if there is none
 //! cargo run --release --example quickstart --features testing    # takes the one that is installed
+//! cargo run --release --example quickstart --features testing,sqlite -- --files   # needs none
 //! ```
 //!
 //! Each carrier is a tenant. Fifteen share a database; Hawaiian Airlines has one of its own. Many
@@ -17,6 +18,8 @@
 
 mod carriers;
 mod checks;
+#[cfg(feature = "sqlite")]
+mod files;
 mod operations;
 mod options;
 mod progress;
@@ -55,7 +58,14 @@ async fn main() -> ExitCode {
         }
     };
     keep_deliberate_panics_quiet();
-    match run(&options).await {
+    #[cfg(feature = "sqlite")]
+    let done = match options.files {
+        true => files::run(&options).await,
+        false => run(&options).await,
+    };
+    #[cfg(not(feature = "sqlite"))]
+    let done = run(&options).await;
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

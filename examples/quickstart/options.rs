@@ -5,6 +5,7 @@ usage: quickstart [options]
 
   --operations N        how many operations are carried out (default 6000, or 300 without isolation)
   --seed N              the same seed draws the same operations (default 2013)
+  --files               a file for each carrier and no server; needs the feature sqlite
   --without-isolation   drop the policies first: must find foreign rows and exit with 1
   --help                this text
 
@@ -15,6 +16,7 @@ pub struct Options {
     pub operations: u64,
     pub seed: u64,
     pub without_isolation: bool,
+    pub files: bool,
 }
 
 impl Options {
@@ -25,6 +27,7 @@ impl Options {
             operations: 6_000,
             seed: 2013,
             without_isolation: false,
+            files: false,
         };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
@@ -38,6 +41,8 @@ impl Options {
                 "--operations" => operations = Some(number()?),
                 "--seed" => options.seed = number()?,
                 "--without-isolation" => options.without_isolation = true,
+                "--files" if cfg!(feature = "sqlite") => options.files = true,
+                "--files" => return Err("--files needs --features testing,sqlite".into()),
                 "--help" | "-h" => {
                     println!("{HELP}");
                     return Ok(None);

@@ -7,7 +7,7 @@ mod connection;
 mod control;
 mod options;
 mod pool;
-mod schedule;
+pub(crate) mod schedule;
 mod wire;
 
 use std::fmt;

@@ -25,6 +25,8 @@ use crate::tenant::TenantId;
 use routes::{Route, Routes};
 
 pub use eviction::EvictionCause;
+#[cfg(feature = "sqlite")]
+pub(crate) use pools::Totals;
 pub(crate) use pools::{Done, OpenPool, PoolMap, Pooled};
 pub(crate) use target::Target;
 

@@ -111,6 +111,12 @@ impl<K: Clone + Eq + Hash, P: Pooled> PoolMap<K, P> {
         self.at_rest.until(attempt).await
     }
 
+    /// The pool of this key, if it is open.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn get(&self, key: &K) -> Option<P> {
+        self.state.lock().open.get(key).cloned()
+    }
+
     pub(crate) fn max(&self) -> Option<usize> {
         self.max
     }
