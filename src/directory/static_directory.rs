@@ -313,7 +313,7 @@ mod tests {
         let directory = StaticDirectory::new()
             .shared(database("app"), [tenant("a")])
             .shared_by_all(database("app"));
-        let shown = format!("{directory:?} {:?}", directory.snapshot());
+        let shown = format!("{directory:?}");
         assert!(shown.contains("\"a\""), "{shown}");
         assert!(!shown.contains("secret"), "{shown}");
     }
