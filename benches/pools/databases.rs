@@ -45,10 +45,20 @@ impl Databases {
         &self.apps[i % self.apps.len()]
     }
 
+    /// How the superuser logs in.
+    pub fn admin_options(&self) -> PgConnectOptions {
+        self.server.connect_options().disable_statement_logging()
+    }
+
     /// A session of the superuser's.
     pub async fn admin(&self) -> PgConnection {
-        let options = self.server.connect_options().disable_statement_logging();
-        options.connect().await.expect("a connection")
+        self.admin_options().connect().await.expect("a connection")
+    }
+
+    /// That of the server.
+    pub fn version(&self) -> String {
+        let version = self.server.version();
+        format!("{}.{}", version / 10_000, version % 10_000)
     }
 
     pub fn port(&self) -> u16 {
@@ -58,12 +68,10 @@ impl Databases {
     /// The conditions that the numbers depend on.
     pub fn conditions(&self) -> String {
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
-        let version = self.server.version();
         format!(
-            "PostgreSQL {}.{} with authentication `trust`, {cores} cores for the server and its \
+            "PostgreSQL {} with authentication `trust`, {cores} cores for the server and its \
              clients, {TENANTS} tenants with a database each",
-            version / 10_000,
-            version % 10_000,
+            self.version(),
         )
     }
 }

@@ -4,6 +4,7 @@
 // Not every bench uses everything.
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
+pub mod report;
 pub mod rounds;
 pub mod wire;
 
