@@ -9,7 +9,9 @@
     unused_imports,
     missing_docs,
     missing_debug_implementations,
-    clippy::missing_panics_doc
+    clippy::missing_panics_doc,
+    clippy::clone_on_copy,
+    clippy::type_complexity
 )]
 
 #[path = "../src/lease/at_rest.rs"]

@@ -3,6 +3,7 @@
 //! Closing a connection does not wait for the server: sqlx sends the farewell and lets the socket
 //! go, and `pg_stat_activity` may count the session for some time. So the server is asked.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -21,6 +22,8 @@ pub(super) struct Control {
     name: String,
     /// That of the pool which was opened last: whoever can connect as it can ask.
     database: Mutex<Option<Database>>,
+    /// The sessions that were closed and are not known to be gone.
+    closing: Mutex<BTreeSet<i32>>,
     /// One question at a time. `None` until the first, and after the session broke.
     session: TurnMutex<Option<PgConnection>>,
 }
@@ -34,6 +37,7 @@ impl Control {
             cap,
             name: name.to_owned(),
             database: Mutex::default(),
+            closing: Mutex::default(),
             session: TurnMutex::default(),
         }
     }
@@ -60,35 +64,51 @@ impl Control {
 
     /// Comes back when the server has no session of this number any more. While nobody answers,
     /// it does not come back: what cannot be seen counts.
+    ///
+    /// Those who ask at the same time share a question: on a busy server the answers would be late
+    /// for all of them.
     pub(super) async fn gone(&self, backend: i32) {
+        self.closing.lock().insert(backend);
         let mut pause = Duration::from_millis(1);
         loop {
-            match timeout(PATIENCE, self.is_gone(backend)).await {
-                Ok(Ok(true)) => return,
-                Ok(Ok(false)) => {}
+            match timeout(PATIENCE, self.look()).await {
+                Ok(Ok(())) => {}
                 Ok(Err(_)) | Err(_) => {
                     tracing::debug!("the session that counts connections does not answer");
                 }
+            }
+            if !self.closing.lock().contains(&backend) {
+                return;
             }
             sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(250));
         }
     }
 
+    /// Asks which of those that are being closed are gone.
+    ///
     /// The session is taken out while it is asked, so that one whose question was abandoned is
     /// never asked again.
-    async fn is_gone(&self, backend: i32) -> Result<bool, Error> {
+    async fn look(&self) -> Result<(), Error> {
         let mut place = self.session.lock().await;
+        let closing: Vec<i32> = self.closing.lock().iter().copied().collect();
+        if closing.is_empty() {
+            return Ok(()); // Who asked while we waited has asked for us too.
+        }
         let mut session = match place.take() {
             Some(session) => session,
             None => self.connect().await?,
         };
-        let gone = sqlx::query_scalar(GONE)
-            .bind(backend)
-            .fetch_one(&mut session)
+        let gone: Vec<i32> = sqlx::query_scalar(GONE)
+            .bind(&closing)
+            .fetch_all(&mut session)
             .await?;
         *place = Some(session);
-        Ok(gone)
+        let mut closing = self.closing.lock();
+        for backend in gone {
+            closing.remove(&backend);
+        }
+        Ok(())
     }
 
     async fn connect(&self) -> Result<PgConnection, Error> {
@@ -136,7 +156,8 @@ impl Control {
 
 /// By the number of the process and not by a name: the row is there for every role to count, its
 /// texts are not. <https://www.postgresql.org/docs/current/monitoring-stats.html>
-const GONE: &str = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity($1))";
+const GONE: &str = "SELECT backend FROM pg_catalog.unnest($1) AS backend \
+    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(backend))";
 
 /// `reserved_connections` is new in PostgreSQL 16.
 const PLACES: &str = "\

@@ -381,7 +381,7 @@ impl Drop for InHand {
         if let Some(mut checkout) = self.checkout.take() {
             self.leave_hand();
             // As whoever has used one says, at the end of a statement.
-            checkout.used_until(crate::sync::now());
+            checkout.used_until(now());
             drop(checkout);
         }
     }

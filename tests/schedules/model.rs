@@ -80,7 +80,8 @@ impl Model {
         let of = &mut self.pools[pool];
         let last = *of.idle.last()?;
         let has_all = of.left_for(tenant) == 0;
-        if !self.queue.is_empty() || of.retired || has_all || of.is_too_old(last, self.now) {
+        let waited_for = self.queue.iter().any(|waiter| waiter.flow.0 == pool);
+        if waited_for || of.retired || has_all || of.is_too_old(last, self.now) {
             return None;
         }
         of.idle.pop();
@@ -277,7 +278,7 @@ impl Model {
             return true;
         }
         match *coming {
-            0 => self.take_back(),
+            0 => self.take_back(pool),
             _ => *coming -= 1,
         }
         false
@@ -296,19 +297,26 @@ impl Model {
         }
     }
 
-    /// The oldest idle connection of the pool that was used least recently.
-    fn take_back(&mut self) {
+    /// The connection that was idle for the longest time; of pools that were never touched first.
+    fn take_back(&mut self, for_pool: usize) {
+        let asks = &self.pools[for_pool];
+        let has_some =
+            !(asks.in_use.is_empty() && asks.opening.is_empty()) && asks.held() >= asks.limits.min;
         let may_lose = |pool: &usize| {
             let of = &self.pools[*pool];
             let Some(oldest) = of.idle.first() else {
                 return false;
             };
             let has_had_its_turn = self.now - oldest.opened >= self.turn;
-            of.held() - of.closing > of.limits.min && (self.waiting(*pool) == 0 || has_had_its_turn)
+            let is_spare = self.now - oldest.used >= self.turn;
+            of.held() - of.closing > of.limits.min
+                && (self.waiting(*pool) == 0 || has_had_its_turn)
+                && (!has_some || is_spare)
         };
-        let victim = (0..self.pools.len())
-            .filter(may_lose)
-            .min_by_key(|pool| (self.pools[*pool].touched, *pool));
+        let victim = (0..self.pools.len()).filter(may_lose).min_by_key(|pool| {
+            let of = &self.pools[*pool];
+            (of.touched.is_some(), of.idle[0].used, *pool)
+        });
         if let Some(victim) = victim {
             let connection = self.pools[victim].idle.remove(0);
             self.close(victim, connection);

@@ -136,20 +136,20 @@ impl<T: Types> Pool<T> {
     }
 
     /// The way that most take: one short lock, and nobody else involved. Only while nobody waits
-    /// for a connection of this server, so that nobody is overtaken. One that has to be `fresh`
-    /// was used a moment ago.
+    /// for a connection of this pool, so that nobody is overtaken. One that has to be `fresh` was
+    /// used a moment ago.
     pub(crate) fn try_lease(
         self: &Arc<Self>,
         tenant: &T::Tenant,
         fresh: bool,
         now: Instant,
     ) -> TryLease<T> {
-        if self.server.has_waiters() {
-            return TryLease::Wait;
-        }
         let mut state = self.lock();
         if state.retired {
             return TryLease::Retired;
+        }
+        if state.waiting > 0 {
+            return TryLease::Wait;
         }
         if state.at_limit(tenant, &self.limits) {
             return TryLease::Wait;

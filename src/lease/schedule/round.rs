@@ -123,59 +123,75 @@ impl<T: Types> Server<T> {
             effects.open(&pool);
             return Turn::Served;
         }
+        let has_some =
+            of_pool.in_use + of_pool.opening.len() > 0 && of_pool.held() >= pool.limits().min;
         drop(of_pool);
         if let Some(left) = hope.coming.checked_sub(1) {
             hope.coming = left;
         } else if hope.in_others {
-            hope.in_others = self.take_back(state, &pool, now, effects);
+            hope.in_others = self.take_back(state, &pool, has_some, now, effects);
         }
         Turn::Kept
     }
 
-    /// Has an idle connection closed, of the pool that was used least recently: its place will be
-    /// free for whoever has none. Where it is not over yet with the turn of those who have one, looks
-    /// again when it is. Says whether there was one.
+    /// Has the connection closed that was idle for the longest time: its place will be free for
+    /// whoever has none. Those of pools that only background work has used go before all others.
+    /// Where it is not over yet with the turn of those who have one, looks again when it is. Says
+    /// whether there was one.
+    ///
+    /// Opening takes longer than most statements: who has a connection, and wants another, waits for
+    /// its own rather than have one closed that was idle for less than a turn.
     fn take_back(
         &self,
         state: &mut State<T>,
         for_pool: &Arc<Pool<T>>,
+        has_some: bool,
         now: Instant,
         effects: &mut Effects<T>,
     ) -> bool {
+        let turn = self.limits().turn;
         let mut next_turn: Option<Instant> = None;
-        let may_lose = |pool: &Arc<Pool<T>>| {
+        let mut over_at = |at: Option<Instant>| {
+            if let Some(at) = at {
+                next_turn = Some(next_turn.map_or(at, |known| known.min(at)));
+            }
+        };
+        // Since when it has been idle, for one that may be taken.
+        let mut may_lose = |pool: &Arc<Pool<T>>| {
             if Arc::ptr_eq(pool, for_pool) {
-                return false;
+                return None;
             }
             let of_pool = pool.lock();
-            let Some(oldest) = of_pool.idle.front() else {
-                return false;
-            };
+            let oldest = of_pool.idle.front()?;
             // Those that are being closed will not be its own any more.
             let left = of_pool.held() - of_pool.closing;
             if left <= pool.limits().min {
-                return false;
+                return None;
             }
-            let turn = now.saturating_duration_since(oldest.turn_began);
-            if of_pool.waiting == 0 || turn >= self.limits.turn {
-                return true;
+            let had = now.saturating_duration_since(oldest.turn_began);
+            if of_pool.waiting > 0 && had < turn {
+                over_at(oldest.turn_began.checked_add(turn));
+                return None;
             }
-            if let Some(over) = oldest.turn_began.checked_add(self.limits.turn) {
-                next_turn = Some(next_turn.map_or(over, |at| at.min(over)));
+            let idle_for = now.saturating_duration_since(oldest.used_at);
+            if has_some && idle_for < turn {
+                over_at(oldest.used_at.checked_add(turn));
+                return None;
             }
-            false
+            Some((pool.last_used() > 0, oldest.used_at))
         };
         let victim = state
             .pools
             .iter()
             .filter_map(Weak::upgrade)
-            .filter(may_lose)
-            .min_by_key(|pool| pool.last_used());
-        let Some(victim) = victim else {
+            .filter_map(|pool| Some((may_lose(&pool)?, pool)))
+            .min_by_key(|(since, _)| *since);
+        let Some((_, victim)) = victim else {
             if let Some(at) = next_turn {
                 state.wake(at, now, effects);
             }
-            return false;
+            // Who has none might be given what is kept from one who has some.
+            return has_some;
         };
         let mut of_victim = victim.lock();
         if let Some(held) = of_victim.idle.pop_front() {
