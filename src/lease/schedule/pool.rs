@@ -199,22 +199,33 @@ impl<T: Types> Pool<T> {
         now: Instant,
     ) {
         let too_old = self.is_too_old(&held, now);
-        let mut effects = Effects::new();
-        {
+        let mut closes = None;
+        let rests = {
             let mut state = self.lock();
             state.end_use(tenant);
             if state.retired || too_old {
                 state.closing += 1;
-                effects.close(self, held.connection);
+                closes
+                    .get_or_insert_with(Effects::new)
+                    .close(self, held.connection);
             } else {
                 state.idle.push_back(held);
             }
-            if !state.is_busy() {
-                effects.rests();
+            !state.is_busy()
+        };
+        // Whoever begins to wait after this question has looked into the pool behind our lock.
+        let is_waited_for = self.server.has_waiters();
+        if closes.is_none() && !is_waited_for {
+            if rests {
+                self.server.driver().idle();
             }
+            return;
         }
-        // Whoever began to wait after this question has looked into the pool behind our lock.
-        if self.server.has_waiters() {
+        let mut effects = closes.unwrap_or_else(Effects::new);
+        if rests {
+            effects.rests();
+        }
+        if is_waited_for {
             self.server.dispatch(crate::sync::now(), &mut effects);
         }
         effects.carry_out(&self.server);
