@@ -11,8 +11,8 @@ use crate::error::{Error, ErrorKind};
 /// as well.
 ///
 /// When all are in use, tenants that wait are served in turn: one grant each per round, in the
-/// order of their coming within a tenant. Idle connections are taken away first, those of the pool
-/// that was used least recently before all others.
+/// order of their coming within a tenant. Idle connections are taken away first, the one that was
+/// idle for the longest time before all others.
 ///
 /// ```
 /// use tenantry::ConnectionBudget;
