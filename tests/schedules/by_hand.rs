@@ -90,7 +90,8 @@ fn who_gives_up_keeps_nothing_from_others() {
         table.wait(1, 3);
         table.give_back(0, 2);
         table.cancel(0);
-        table.settle();
+        // At once, and not only when the turn is over.
+        assert!(table.close() && table.open(true));
         assert!(!table.waits(1, 3));
     });
 }

@@ -75,7 +75,11 @@ struct Slots {
 
 impl Slots {
     fn new(max: usize, manner: Manner) -> Self {
-        let (world, server) = World::new(100, Duration::ZERO, manner);
+        Self::with_cap(100, max, manner)
+    }
+
+    fn with_cap(cap: usize, max: usize, manner: Manner) -> Self {
+        let (world, server) = World::new(cap, Duration::ZERO, manner);
         let map = PoolMap::new(Some(max), Arc::clone(&world.at_rest));
         Self {
             world,
@@ -149,6 +153,22 @@ fn a_pool_that_comes_to_rest_is_seen_by_who_needs_its_place() {
         block_on(slots.clone().get_or_make(1));
         leaver.join().expect("it leaves");
         assert!(first.is_retired());
+    });
+}
+
+#[test]
+fn who_gives_up_waiting_for_a_pool_leaves_its_place() {
+    alone(|| {
+        let slots = Slots::with_cap(1, 2, Manner::ByHand);
+        let [first, second] = [0, 1].map(|key| block_on(slots.clone().get_or_make(key)));
+        let held = slots.use_one(&first, 0);
+        let waiter = second.0.wait(&1, now());
+        let mut newcomer = Box::pin(slots.clone().get_or_make(2));
+        assert!(poll(newcomer.as_mut()).is_none());
+        drop(waiter);
+        assert!(poll(newcomer.as_mut()).is_some());
+        assert!(second.is_retired());
+        drop(held);
     });
 }
 
@@ -240,6 +260,9 @@ fn the_map_does_as_its_model() {
     });
 }
 
+/// The key of no pool.
+const GONE: u8 = 255;
+
 /// A map of pools, one thread, and the model beside it.
 struct MapTable {
     slots: Slots,
@@ -303,7 +326,12 @@ impl MapTable {
                 let its = |other: &u8, _: &Slot| *other == key;
                 self.slots.map.retire(EvictionCause::Explicit, its);
                 self.open.retain(|(other, _)| *other != key);
-                self.uses.retain(|(other, _)| *other != key);
+                // What is in use goes on to its end, and is no use of the next of this key.
+                for used in &mut self.uses {
+                    if used.0 == key {
+                        used.0 = GONE;
+                    }
+                }
             }
             Step::EvictIdle(key) => {
                 let its = |other: &u8, _: &Slot| *other == key;
