@@ -174,7 +174,7 @@ fn who_gives_up_waiting_for_a_pool_leaves_its_place() {
 
 #[test]
 fn a_crowd_with_more_tenants_than_pools() {
-    at_random(500, || {
+    at_random(250, || {
         let max = thread_rng().gen_range(1..=2);
         let slots = Slots::new(max, Manner::ByThreads { one_fails_of: 0 });
         let threads: Vec<_> = (0..3)
@@ -252,7 +252,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 #[test]
 fn the_map_does_as_its_model() {
-    for_all(300, (1..4_usize, vec(step(), 1..80)), |(max, steps)| {
+    for_all(200, (1..4_usize, vec(step(), 1..80)), |(max, steps)| {
         let mut table = MapTable::new(max);
         for step in steps {
             table.take(step);

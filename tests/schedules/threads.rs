@@ -21,7 +21,7 @@ const TURN: Duration = Duration::from_millis(50);
 
 #[test]
 fn a_crowd_with_all_there_is() {
-    at_random(1500, crowd);
+    at_random(600, crowd);
 }
 
 #[test]
@@ -439,9 +439,9 @@ fn is_pending(wait: &mut Wait<Fake>) -> bool {
     pin!(wait.answer()).poll(&mut context).is_pending()
 }
 
-/// So many schedules, chosen at random; ten times as many in the long edition.
+/// So many schedules, chosen at random; thirty times as many in the long edition.
 pub(crate) fn at_random(schedules: usize, test: impl Fn() + Send + Sync + 'static) {
-    let many = if is_long() { 40 } else { 1 };
+    let many = if is_long() { 30 } else { 1 };
     hand_over_behind_locks(true);
     run(RandomScheduler::new(schedules * many), test);
 }
