@@ -452,10 +452,14 @@ pub(crate) fn in_every_order(test: impl Fn() + Send + Sync + 'static) {
     run(DfsScheduler::new(None, false), test);
 }
 
-/// As well between a lock and what is not `shuttle`'s: these are many more.
+/// As well between a lock and what is not `shuttle`'s: these are many more, and the short edition
+/// takes some at random.
 fn in_every_order_and_behind_locks(test: impl Fn() + Send + Sync + 'static) {
     hand_over_behind_locks(true);
-    run(DfsScheduler::new(None, false), test);
+    match is_long() {
+        true => run(DfsScheduler::new(None, false), test),
+        false => run(RandomScheduler::new(500), test),
+    }
 }
 
 fn is_long() -> bool {
