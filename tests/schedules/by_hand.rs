@@ -188,3 +188,18 @@ fn who_discards_a_connection_may_have_another_at_once() {
         assert!(!table.waits(0, 1));
     });
 }
+
+/// One that has a connection, and finds none that it may take for a second, stands before one that
+/// has none and may.
+#[test]
+fn who_has_none_is_not_held_up_by_who_has_some() {
+    alone(|| {
+        let mut table = Table::new(2, TURN, &[ONE, NEVER_OLD, ONE]);
+        table.lease(0, 0);
+        table.lease(1, 1);
+        table.wait(1, 1);
+        table.wait(2, 2);
+        table.give_back(0, 0);
+        assert_eq!(table.pools[0].counts().closing, 1);
+    });
+}
