@@ -90,7 +90,8 @@ fn who_gives_up_keeps_nothing_from_others() {
         table.wait(1, 3);
         table.give_back(0, 2);
         table.cancel(0);
-        table.settle();
+        // At once, and not only when the turn is over.
+        assert!(table.close() && table.open(true));
         assert!(!table.waits(1, 3));
     });
 }
@@ -185,5 +186,20 @@ fn who_discards_a_connection_may_have_another_at_once() {
         table.wait(0, 1);
         table.discard(0, 1);
         assert!(!table.waits(0, 1));
+    });
+}
+
+/// One that has a connection, and finds none that it may take for a second, stands before one that
+/// has none and may.
+#[test]
+fn who_has_none_is_not_held_up_by_who_has_some() {
+    alone(|| {
+        let mut table = Table::new(2, TURN, &[ONE, NEVER_OLD, ONE]);
+        table.lease(0, 0);
+        table.lease(1, 1);
+        table.wait(1, 1);
+        table.wait(2, 2);
+        table.give_back(0, 0);
+        assert_eq!(table.pools[0].counts().closing, 1);
     });
 }

@@ -82,7 +82,7 @@ fn shape() -> impl Strategy<Value = Shape> {
 
 #[test]
 fn the_schedule_does_as_its_model() {
-    for_all(400, (shape(), vec(step(), 1..120)), |(shape, steps)| {
+    for_all(300, (shape(), vec(step(), 1..120)), |(shape, steps)| {
         let mut pair = Pair::new(shape);
         for step in steps {
             pair.take(step);
@@ -95,49 +95,45 @@ fn the_schedule_does_as_its_model() {
 #[test]
 fn tenants_of_a_pool_get_the_same() {
     let steps = vec((any::<Index>(), 0..4_u8), 1..150);
-    for_all(
-        100,
-        (2..5_u8, 1..4_usize, steps),
-        |(tenants, max, steps)| {
-            let limits = PoolLimits { max, ..NEVER_OLD };
-            let mut table = Table::new(max, TURN, &[limits]);
-            let mut grants = vec![0_usize; tenants.into()];
-            for tenant in 0..tenants {
-                // More than can be opened: nobody is done with what is being opened for him.
-                for _ in 0..=max {
-                    table.wait(0, tenant);
-                }
+    for_all(60, (2..5_u8, 1..4_usize, steps), |(tenants, max, steps)| {
+        let limits = PoolLimits { max, ..NEVER_OLD };
+        let mut table = Table::new(max, TURN, &[limits]);
+        let mut grants = vec![0_usize; tenants.into()];
+        for tenant in 0..tenants {
+            // More than can be opened: nobody is done with what is being opened for him.
+            for _ in 0..=max {
+                table.wait(0, tenant);
             }
-            for (index, step) in steps {
-                let had = table.held.len();
-                match step {
-                    0 if had > 0 => table.held.remove(index.index(had)).discard(),
-                    1 if had > 0 => drop(table.held.remove(index.index(had))),
-                    2 => drop(table.close()),
-                    _ => drop(table.open(true)),
-                }
-                table.hear();
-                for answer in std::mem::take(&mut table.answers) {
-                    let tenant = table.tenant_of(&answer);
-                    grants[usize::from(tenant)] += 1;
-                    table.wait(0, tenant);
-                }
-                let (most, least) = (grants.iter().max(), grants.iter().min());
-                let ahead = most.expect("tenants") - least.expect("tenants");
-                // A turn is over when the opening is asked for, the grant comes when it is done. And
-                // the first had its turn before the others came.
-                let opening = table.pools[0].counts().opening;
-                assert!(ahead <= 2 + opening, "{grants:?}, {opening} being opened");
+        }
+        for (index, step) in steps {
+            let had = table.held.len();
+            match step {
+                0 if had > 0 => table.held.remove(index.index(had)).discard(),
+                1 if had > 0 => drop(table.held.remove(index.index(had))),
+                2 => drop(table.close()),
+                _ => drop(table.open(true)),
             }
-        },
-    );
+            table.hear();
+            for answer in std::mem::take(&mut table.answers) {
+                let tenant = table.tenant_of(&answer);
+                grants[usize::from(tenant)] += 1;
+                table.wait(0, tenant);
+            }
+            let (most, least) = (grants.iter().max(), grants.iter().min());
+            let ahead = most.expect("tenants") - least.expect("tenants");
+            // A turn is over when the opening is asked for, the grant comes when it is done. And
+            // the first had its turn before the others came.
+            let opening = table.pools[0].counts().opening;
+            assert!(ahead <= 2 + opening, "{grants:?}, {opening} being opened");
+        }
+    });
 }
 
 /// Tenants with a pool each, where a turn is one use.
 #[test]
 fn tenants_with_pools_of_their_own_get_the_same() {
     for_all(
-        100,
+        60,
         (2..5_u8, 1..4_usize, vec(any::<Index>(), 1..60)),
         |(tenants, cap, steps)| {
             let limits = vec![NEVER_OLD; tenants.into()];
@@ -331,7 +327,7 @@ impl Pair {
     }
 }
 
-/// Ten times as many cases in the long edition.
+/// Thirty times as many cases in the long edition.
 pub(crate) fn for_all<S>(
     cases: u32,
     strategy: S,
@@ -342,7 +338,7 @@ pub(crate) fn for_all<S>(
 {
     let is_long = std::env::var_os("TENANTRY_LONG").is_some_and(|long| long == "1");
     let config = Config {
-        cases: if is_long { cases * 40 } else { cases },
+        cases: if is_long { cases * 30 } else { cases },
         failure_persistence: None,
         max_shrink_iters: 2_000,
         ..Config::default()

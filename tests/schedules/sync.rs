@@ -3,12 +3,11 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::{LazyLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use shuttle::sync::atomic::{AtomicUsize, Ordering};
-
-pub(crate) use shuttle::sync::MutexGuard;
 
 pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
 
@@ -18,7 +17,36 @@ impl<T> Mutex<T> {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        MutexGuard(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+/// # Drop
+///
+/// Hands over behind the lock as well, where [`hand_over_behind_locks`] was called: what follows
+/// may be a primitive that is not `shuttle`'s.
+pub(crate) struct MutexGuard<'a, T>(Option<shuttle::sync::MutexGuard<'a, T>>);
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("it is held until it is dropped")
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.as_mut().expect("it is held until it is dropped")
+    }
+}
+
+impl<T> Drop for MutexGuard<'_, T> {
+    fn drop(&mut self) {
+        self.0 = None;
+        if HANDS_OVER.get() && !std::thread::panicking() {
+            shuttle::thread::yield_now();
+        }
     }
 }
 
@@ -60,6 +88,11 @@ static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 thread_local! {
     // All threads of one schedule are coroutines of one thread.
     static CLOCK: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    static HANDS_OVER: Cell<bool> = const { Cell::new(false) };
+}
+
+pub(crate) fn hand_over_behind_locks(yes: bool) {
+    HANDS_OVER.set(yes);
 }
 
 pub(crate) fn epoch() -> Instant {

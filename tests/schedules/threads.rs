@@ -15,13 +15,13 @@ use shuttle::{Config, Runner, thread};
 
 use crate::fake::{Fake, InHand, Job, Manner, NEVER_OLD, World};
 use crate::schedule::{Checkout, Pool, PoolLimits, Refusal, Server, TryLease, Wait};
-use crate::sync::{advance, now};
+use crate::sync::{advance, hand_over_behind_locks, now};
 
 const TURN: Duration = Duration::from_millis(50);
 
 #[test]
 fn a_crowd_with_all_there_is() {
-    at_random(1500, crowd);
+    at_random(600, crowd);
 }
 
 #[test]
@@ -179,6 +179,22 @@ fn a_retired_pool_is_drained_when_the_last_comes_back() {
         block_on(pool.drained());
         giver.join().expect("it gives back");
         crowd.world.assert_empty(&crowd.server);
+    });
+}
+
+#[test]
+fn who_waits_for_a_pool_to_be_drained_is_told() {
+    in_every_order_and_behind_locks(|| {
+        let crowd = Crowd::by_hand(1, &[limits(1)]);
+        drop(crowd.lease(0, 0));
+        let pool = crowd.pool(0);
+        pool.retire();
+        let closer = {
+            let crowd = crowd.clone();
+            thread::spawn(move || crowd.do_all())
+        };
+        block_on(pool.drained());
+        closer.join().expect("it closes");
     });
 }
 
@@ -423,15 +439,27 @@ fn is_pending(wait: &mut Wait<Fake>) -> bool {
     pin!(wait.answer()).poll(&mut context).is_pending()
 }
 
-/// So many schedules, chosen at random; ten times as many in the long edition.
+/// So many schedules, chosen at random; thirty times as many in the long edition.
 pub(crate) fn at_random(schedules: usize, test: impl Fn() + Send + Sync + 'static) {
-    let many = if is_long() { 40 } else { 1 };
+    let many = if is_long() { 30 } else { 1 };
+    hand_over_behind_locks(true);
     run(RandomScheduler::new(schedules * many), test);
 }
 
 /// All schedules there are.
 pub(crate) fn in_every_order(test: impl Fn() + Send + Sync + 'static) {
+    hand_over_behind_locks(false);
     run(DfsScheduler::new(None, false), test);
+}
+
+/// As well between a lock and what is not `shuttle`'s: these are many more, and the short edition
+/// takes some at random.
+fn in_every_order_and_behind_locks(test: impl Fn() + Send + Sync + 'static) {
+    hand_over_behind_locks(true);
+    match is_long() {
+        true => run(DfsScheduler::new(None, false), test),
+        false => run(RandomScheduler::new(500), test),
+    }
 }
 
 fn is_long() -> bool {

@@ -20,10 +20,11 @@ pub(super) enum Turn {
 pub(super) struct Hope {
     /// Places that will be free, and that nobody before them waits for.
     pub(super) coming: usize,
-    /// Whether another pool may have a connection to take back. Within one round it has none any
-    /// more once it had none: looking again, for each who waits, is what a full server has no time
-    /// for.
-    pub(super) in_others: bool,
+    /// Whether another pool may have a connection to take back for one that has none, and for one
+    /// that has some. Within one round there is none any more once there was none: looking again,
+    /// for each who waits, is what a full server has no time for.
+    pub(super) for_none: bool,
+    pub(super) for_some: bool,
 }
 
 impl<T: Types> Server<T> {
@@ -32,7 +33,8 @@ impl<T: Types> Server<T> {
         loop {
             let mut hope = Hope {
                 coming: self.closing.get(),
-                in_others: true,
+                for_none: true,
+                for_some: true,
             };
             let (mut kept, mut served) = (VecDeque::new(), VecDeque::new());
             let mut progress = false;
@@ -128,8 +130,15 @@ impl<T: Types> Server<T> {
         drop(of_pool);
         if let Some(left) = hope.coming.checked_sub(1) {
             hope.coming = left;
-        } else if hope.in_others {
-            hope.in_others = self.take_back(state, &pool, has_some, now, effects);
+        } else if if has_some {
+            hope.for_some
+        } else {
+            hope.for_none
+        } {
+            let found = self.take_back(state, &pool, has_some, now, effects);
+            // Who has some may take less than who has none.
+            hope.for_some &= found;
+            hope.for_none &= found || has_some;
         }
         Turn::Kept
     }
@@ -190,8 +199,7 @@ impl<T: Types> Server<T> {
             if let Some(at) = next_turn {
                 state.wake(at, now, effects);
             }
-            // Who has none might be given what is kept from one who has some.
-            return has_some;
+            return false;
         };
         let mut of_victim = victim.lock();
         if let Some(held) = of_victim.idle.pop_front() {

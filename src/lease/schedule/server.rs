@@ -284,7 +284,8 @@ impl<T: Types> Server<T> {
             };
             let mut no_hope = Hope {
                 coming: 0,
-                in_others: false,
+                for_none: false,
+                for_some: false,
             };
             self.serve(&mut state, &flow, now, &mut no_hope, effects);
             if !state.flows.contains_key(&flow) {
