@@ -128,13 +128,13 @@ impl<T: Types> Server<T> {
         let has_some =
             of_pool.in_use + of_pool.opening.len() > 0 && of_pool.held() >= pool.limits().min;
         drop(of_pool);
+        let hopes = match has_some {
+            true => hope.for_some,
+            false => hope.for_none,
+        };
         if let Some(left) = hope.coming.checked_sub(1) {
             hope.coming = left;
-        } else if if has_some {
-            hope.for_some
-        } else {
-            hope.for_none
-        } {
+        } else if hopes {
             let found = self.take_back(state, &pool, has_some, now, effects);
             // Who has some may take less than who has none.
             hope.for_some &= found;
