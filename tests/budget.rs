@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use support::fleet::Fleet;
+use support::proxy::Proxy;
 use support::{notes, scope, tenant};
 use tenantry::{
-    ConnectionBudget, ErrorKind, ForEachTenant, LazyPools, PoolOptions, TenantRegistry, TenantScope,
+    ConnectionBudget, Database, ErrorKind, ForEachTenant, LazyPools, PoolOptions, StaticDirectory,
+    TenantRegistry, TenantScope,
 };
 
 async fn registry(fleet: &Fleet, budget: ConnectionBudget, options: PoolOptions) -> TenantRegistry {
@@ -104,6 +106,33 @@ async fn the_server_never_counts_more_than_the_budget() {
     assert!(most <= 10, "{most} sessions of a budget of 10");
     assert!(most >= 9, "the budget is used: {most}");
     assert!(samples > 100, "{samples}");
+}
+
+/// Its sessions end a third of a second after they were closed. A count that trusts the farewell has
+/// opened others by then.
+#[tokio::test]
+async fn a_connection_counts_until_the_server_has_let_go_of_it() {
+    let fleet = Fleet::new(4).await;
+    let app = fleet.admin.clone().username(&fleet.role());
+    let proxy = Proxy::slow_to_part(&app, Duration::from_millis(300)).await;
+    let server = Database::new(proxy.before(&app));
+    let databases = fleet.tenants.iter().map(|id| (id.clone(), fleet.name(id)));
+    let directory = StaticDirectory::new().databases(server, databases);
+    let registry = TenantRegistry::builder(directory)
+        .lazy(LazyPools::default())
+        .pool_options(|_, _| options())
+        .budget(ConnectionBudget::per_server(3))
+        .build()
+        .await
+        .expect("a registry");
+    let sampler = Sampler::start(&fleet).await;
+    for n in 0..12 {
+        let id = &fleet.tenants[n % 4];
+        let seen = notes(&scope(&registry, id.as_str()).await).await;
+        assert_eq!(seen.expect("rows"), [format!("a note of {id}")]);
+    }
+    let (most, samples) = sampler.finish().await;
+    assert_eq!(most, 3, "in {samples} samples, of a budget of 3");
 }
 
 #[tokio::test]

@@ -23,6 +23,16 @@ pub struct Proxy {
 impl Proxy {
     /// In front of this server, with this much latency each way.
     pub async fn start(server: &PgConnectOptions, latency: Duration) -> Self {
+        Self::start_with(server, latency, Duration::ZERO).await
+    }
+
+    /// One that passes a client's farewell on after a while only, as a busy server is late to end
+    /// a session.
+    pub async fn slow_to_part(server: &PgConnectOptions, delay: Duration) -> Self {
+        Self::start_with(server, Duration::ZERO, delay).await
+    }
+
+    async fn start_with(server: &PgConnectOptions, latency: Duration, farewell: Duration) -> Self {
         let target = (server.get_host().to_owned(), server.get_port());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .await
@@ -48,13 +58,19 @@ impl Proxy {
                 let counter = Arc::clone(&counter);
                 let number = numbers.fetch_add(1, Ordering::SeqCst);
                 let (asking, answering) = (Arc::clone(&silence), Arc::clone(&silence));
-                tokio::spawn(forward(from_client, to_server, latency, move || {
-                    if asks.swap(false, Ordering::SeqCst) {
-                        counter.fetch_add(1, Ordering::SeqCst);
-                    }
-                    number >= asking.load(Ordering::SeqCst)
-                }));
-                tokio::spawn(forward(from_server, to_client, latency, move || {
+                tokio::spawn(forward(
+                    from_client,
+                    to_server,
+                    (latency, farewell),
+                    move || {
+                        if asks.swap(false, Ordering::SeqCst) {
+                            counter.fetch_add(1, Ordering::SeqCst);
+                        }
+                        number >= asking.load(Ordering::SeqCst)
+                    },
+                ));
+                let of_server = (latency, Duration::ZERO);
+                tokio::spawn(forward(from_server, to_client, of_server, move || {
                     answers.store(true, Ordering::SeqCst);
                     number >= answering.load(Ordering::SeqCst)
                 }));
@@ -96,7 +112,7 @@ impl Drop for Proxy {
 async fn forward(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    latency: Duration,
+    (latency, farewell): (Duration, Duration),
     passes: impl Fn() -> bool,
 ) {
     let mut buffer = vec![0; 64 * 1024];
@@ -106,6 +122,10 @@ async fn forward(
         }
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;
+        }
+        // Terminate, which is a message of nothing but its type.
+        if !farewell.is_zero() && buffer[..length] == [b'X', 0, 0, 0, 4] {
+            tokio::time::sleep(farewell).await;
         }
         if to.write_all(&buffer[..length]).await.is_err() {
             return;
