@@ -149,7 +149,7 @@ impl Drop for Lease {
         if self.out_of_step {
             checkout.close();
         }
-        let Some(connection) = checkout.connection() else {
+        let Some(connection) = checkout.look() else {
             return;
         };
         if self.state == State::Idle && connection.traces == Traces::None {

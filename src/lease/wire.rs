@@ -165,8 +165,9 @@ impl Driver<Postgres> for Wire {
                 tracing::debug_span!("open_connection", database)
             }
         };
+        // Made before the task: where its runtime is gone, it has failed.
+        let opening = Opening(Some(pool));
         let opening = async move {
-            let opening = Opening(Some(pool));
             let Some(pool) = opening.0.as_ref() else {
                 return;
             };

@@ -84,7 +84,7 @@ fn a_tenant_is_named_once_or_alike() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refusals_have_fixed_texts() {
     let mut world = World::start(2).await;
-    let (address, app) = world.serve(Duration::from_millis(5)).await;
+    let (address, app) = world.serve(Duration::from_millis(5), 2).await;
     let caller = Caller { address };
 
     let ship = json!({"kind": "ship", "quantity": 41, "reference": "acme/1"});

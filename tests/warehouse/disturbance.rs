@@ -29,13 +29,18 @@ enum Disturbance {
 
 /// When so many of a thousand requests have been begun.
 const SCHEDULE: &[(u64, Disturbance)] = &[
+    (50, Disturbance::Evict),
+    (100, Disturbance::Evict),
     (200, Disturbance::Evict),
+    (300, Disturbance::Evict),
     (400, Disturbance::Suspend),
     (450, Disturbance::Evict),
     (500, Disturbance::Restart),
     (550, Disturbance::Resume),
+    (600, Disturbance::Evict),
     (700, Disturbance::Evict),
     (800, Disturbance::Crash),
+    (900, Disturbance::Evict),
 ];
 
 impl<'w> Disturbances<'w> {

@@ -45,9 +45,7 @@ impl World {
     }
 
     /// The example, as its `main` starts it.
-    pub async fn serve(&mut self, every: Duration) -> (SocketAddr, App) {
-        // Fewer pools than tenants that are busy: places change hands while requests are made.
-        let max_pools = self.databases.tenants().len() - 1;
+    pub async fn serve(&mut self, every: Duration, max_pools: usize) -> (SocketAddr, App) {
         let registry = registry::build(self.directory.clone(), max_pools)
             .await
             .expect("a registry");

@@ -65,6 +65,11 @@ impl<T: Types> Checkout<T> {
         self.held.as_mut().map(|held| &mut held.connection)
     }
 
+    /// The same, to look at it: that is no use of it.
+    pub(crate) fn look(&self) -> Option<&T::Connection> {
+        self.held.as_ref().map(|held| &held.connection)
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.held.is_some()
     }
