@@ -310,9 +310,15 @@ async fn wrong_password_is_a_matter_of_connecting() {
         .fetch_one(&mut admin)
         .await
         .expect("a path");
+    // Read before COPY opens it to be written: what it held is for the other tests.
+    let held: String = sqlx::query_scalar("SELECT pg_read_file($1)")
+        .bind(&file)
+        .fetch_one(&mut admin)
+        .await
+        .expect("its text");
     let lock = format!(
         "COPY (SELECT unnest(string_to_array('host all {role} all scram-sha-256' || E'\\n' || \
-                 pg_read_file('{file}'), E'\\n'))) TO '{file}'; SELECT pg_reload_conf()"
+                 $hba${held}$hba$, E'\\n'))) TO '{file}'; SELECT pg_reload_conf()"
     );
     admin.execute(AssertSqlSafe(lock)).await.expect("reloaded");
     let locked = world.app.clone().username(&role);
