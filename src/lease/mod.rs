@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use crate::error::{Error, ErrorKind};
 use crate::tenant::TenantId;
 
-use schedule::Checkout;
+use schedule::{Checkout, Unfit};
 use wire::Postgres;
 
 pub(crate) use at_rest::AtRest;
@@ -156,11 +156,8 @@ impl Drop for Lease {
             return; // and with that it goes back
         }
         let state = self.state;
-        let unfit = Unfit(Some(checkout));
-        let pool = match &unfit.0 {
-            Some(checkout) => Arc::clone(checkout.pool()),
-            None => return,
-        };
+        let pool = Arc::clone(checkout.pool());
+        let unfit = Unfit::new(checkout);
         // Spawned on the runtime that the connection was opened on. If that is gone, so is the
         // task, and the connection is closed.
         pool.server()
@@ -170,32 +167,9 @@ impl Drop for Lease {
     }
 }
 
-/// A connection that is not in order.
-///
-/// # Drop
-///
-/// Closes it: only [`mended`](Self::mended) lets it go back.
-struct Unfit(Option<Checkout<Postgres>>);
-
-impl Unfit {
-    fn mended(mut self) {
-        if let Some(mut checkout) = self.0.take() {
-            checkout.used_until(Instant::now());
-        }
-    }
-}
-
-impl Drop for Unfit {
-    fn drop(&mut self) {
-        if let Some(mut checkout) = self.0.take() {
-            checkout.close();
-        }
-    }
-}
-
 /// Gives the connection back if the server has said, in time, that it is idle and carries nothing.
-async fn bring_in_order(mut unfit: Unfit, state: State) {
-    let Some(checkout) = &mut unfit.0 else { return };
+async fn bring_in_order(mut unfit: Unfit<Postgres>, state: State) {
+    let checkout = unfit.checkout();
     let grace = checkout.pool().home().options.abandoned_grace;
     let Some(connection) = checkout.connection() else {
         return;

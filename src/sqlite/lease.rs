@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::connection::Connection;
 use super::disk::{Disk, Home};
 use crate::error::{Error, ErrorKind};
-use crate::lease::schedule::Checkout;
+use crate::lease::schedule::{Checkout, Unfit};
 use crate::tenant::TenantId;
 
 /// A connection that is in use.
@@ -164,7 +164,7 @@ impl Drop for Lease {
         }
         let state = self.state;
         let pool = Arc::clone(checkout.pool());
-        let unfit = Unfit(Some(checkout));
+        let unfit = Unfit::new(checkout);
         // Spawned on the runtime that the registry was built on. If that is gone, so is the task,
         // and the connection is closed.
         let runtime = pool.server().driver().runtime();
@@ -172,30 +172,9 @@ impl Drop for Lease {
     }
 }
 
-/// A connection that is not in order.
-///
-/// # Drop
-///
-/// Closes it: only [`mended`](Self::mended) lets it go back.
-struct Unfit(Option<Checkout<Disk>>);
-
-impl Unfit {
-    fn mended(mut self) {
-        drop(self.0.take());
-    }
-}
-
-impl Drop for Unfit {
-    fn drop(&mut self) {
-        if let Some(mut checkout) = self.0.take() {
-            checkout.close();
-        }
-    }
-}
-
 /// Gives the connection back if SQLite has said, in time, that it is idle.
-async fn bring_in_order(mut unfit: Unfit, state: State) {
-    let Some(checkout) = &mut unfit.0 else { return };
+async fn bring_in_order(mut unfit: Unfit<Disk>, state: State) {
+    let checkout = unfit.checkout();
     let grace = checkout.pool().home().options.abandoned_grace;
     let Some(connection) = checkout.connection() else {
         return;

@@ -98,8 +98,8 @@ impl<T: Types> Checkout<T> {
     }
 }
 
-impl<T: Types> Drop for Checkout<T> {
-    fn drop(&mut self) {
+impl<T: Types> Checkout<T> {
+    fn give_back(&mut self) {
         if let Some(mut held) = self.held.take() {
             held.is_new = false;
             if self.was_used {
@@ -107,5 +107,40 @@ impl<T: Types> Drop for Checkout<T> {
             }
             self.pool.put_back(held, self.tenant.take(), self.now);
         }
+    }
+}
+
+impl<T: Types> Drop for Checkout<T> {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
+/// A connection that is not in order.
+///
+/// # Drop
+///
+/// Closes it: only [`mended`](Self::mended) lets it go back.
+pub(crate) struct Unfit<T: Types>(Checkout<T>);
+
+impl<T: Types> Unfit<T> {
+    pub(crate) fn new(checkout: Checkout<T>) -> Self {
+        Self(checkout)
+    }
+
+    pub(crate) fn checkout(&mut self) -> &mut Checkout<T> {
+        &mut self.0
+    }
+
+    /// It is in order again, since now.
+    pub(crate) fn mended(mut self) {
+        self.0.used_until(now());
+        self.0.give_back();
+    }
+}
+
+impl<T: Types> Drop for Unfit<T> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }

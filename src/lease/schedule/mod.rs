@@ -20,7 +20,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub(crate) use checkout::Checkout;
+pub(crate) use checkout::{Checkout, Unfit};
 pub(crate) use pool::{Pool, PoolCounts, PoolLimits, TryLease};
 pub(crate) use server::{Server, ServerCounts, ServerLimits};
 pub(crate) use wait::{Refusal, Wait};
