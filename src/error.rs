@@ -88,6 +88,18 @@ pub enum ErrorKind {
     /// The database refused a statement; [`Error::code`] is its SQLSTATE, or SQLite's extended
     /// result code.
     Database,
+    /// What was asked for is not there, or not this tenant's: nobody can tell which.
+    NotFound,
+    /// The row was changed or removed since it was read. Read it again and decide anew.
+    StaleVersion,
+    /// The cursor of a page is not one, or belongs to another tenant or another order.
+    InvalidCursor,
+    /// The user may not do this.
+    PermissionDenied,
+    /// The user is not a member of the tenant, or no longer.
+    NotAMember,
+    /// Nobody could tell whether the user may do this, so it was not done. Try again later.
+    PermissionUnknown,
     /// sqlx reported something else, such as a row that was not found or a value that could not
     /// be decoded.
     Other,
@@ -159,6 +171,7 @@ impl Error {
             | ErrorKind::Saturated
             | ErrorKind::TenantMoving
             | ErrorKind::Directory
+            | ErrorKind::PermissionUnknown
             | ErrorKind::Connect
             | ErrorKind::ConnectionLost => true,
             ErrorKind::Database | ErrorKind::TransactionAborted | ErrorKind::Commit => {

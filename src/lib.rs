@@ -12,6 +12,7 @@ mod preflight;
 mod quote;
 mod reader;
 mod registry;
+mod resolve;
 mod scope;
 mod settings;
 mod slots;
@@ -41,6 +42,7 @@ pub use registry::{
     RegistryStatus, ServerStatus, ShutdownReport, Stopped, TenantRegistry, TenantRegistryBuilder,
     TenantStatus,
 };
+pub use resolve::{HeaderFields, RequestHead, ResolveError, ResolveErrorKind, TenantResolver};
 pub use scope::TenantScope;
 pub use settings::ContextSettings;
 pub use slots::EvictionCause;
