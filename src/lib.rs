@@ -42,6 +42,8 @@ pub use registry::{
     RegistryStatus, ServerStatus, ShutdownReport, Stopped, TenantRegistry, TenantRegistryBuilder,
     TenantStatus,
 };
+#[cfg(feature = "jwt")]
+pub use resolve::jwt;
 pub use resolve::{
     AgreesWith, HeaderFields, HeaderResolver, HostResolver, Or, PathResolver, RequestHead,
     ResolveError, ResolveErrorKind, TenantResolver,

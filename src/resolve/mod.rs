@@ -6,6 +6,8 @@ mod error;
 mod head;
 mod header;
 mod host;
+#[cfg(feature = "jwt")]
+pub mod jwt;
 mod path;
 
 use std::sync::Arc;
