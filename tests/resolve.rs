@@ -5,6 +5,8 @@
 mod header;
 #[path = "resolve/host.rs"]
 mod host;
+#[path = "resolve/lenient.rs"]
+mod lenient;
 #[path = "resolve/path.rs"]
 mod path;
 #[path = "resolve/request.rs"]
