@@ -1,6 +1,8 @@
 //! Tokens: any text, any claims that were signed, and any header that was signed as well.
 #![no_main]
 
+use std::sync::LazyLock;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::crypto::aws_lc;
@@ -11,23 +13,22 @@ use tenantry::jwt::{JwtKey, JwtResolver};
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
-fuzz_target!(|input: &[u8]| {
-    let resolver = JwtResolver::builder()
+static RESOLVER: LazyLock<JwtResolver> = LazyLock::new(|| {
+    JwtResolver::builder()
         .issuer("i")
         .audience("a")
         .key(JwtKey::hs256(SECRET).expect("a key").id("k"))
         .build()
-        .expect("complete");
+        .expect("complete")
+});
+
+fuzz_target!(|input: &[u8]| {
     // The claims, and behind a NUL byte the header.
     let mut parts = input.splitn(2, |byte| *byte == 0);
     let claims = parts.next().unwrap_or_default();
 
     if let Ok(text) = std::str::from_utf8(claims) {
-        assert!(resolver.verify(text).is_err(), "nobody signed it");
-        let _ = JwtKey::from_jwks(text);
-        let _ = JwtKey::rs256_pem(text);
-        let _ = JwtKey::es256_pem(text);
-        let _ = JwtKey::ed25519_pem(text);
+        assert!(RESOLVER.verify(text).is_err(), "nobody signed it");
     }
 
     let header = parts.next().unwrap_or(br#"{"alg":"HS256","kid":"k"}"#);
@@ -36,7 +37,7 @@ fuzz_target!(|input: &[u8]| {
     let key = EncodingKey::from_secret(SECRET);
     let signer = (aws_lc::DEFAULT_PROVIDER.signer_factory)(&Algorithm::HS256, &key);
     let signature = signer.expect("a key").sign(message.as_bytes());
-    if let Ok(context) = resolver.verify(&format!("{message}.{}", encode(&signature))) {
+    if let Ok(context) = RESOLVER.verify(&format!("{message}.{}", encode(&signature))) {
         // What counted is what another reader finds there.
         let header: Value = serde_json::from_slice(header).expect("JSON");
         assert_eq!(header["alg"], "HS256");
