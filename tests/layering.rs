@@ -22,7 +22,7 @@ const LAYERS: Table = &[
     ("testing", &["registry", "tenant"]),
     ("job", &["registry", "scope", "context", "error"]),
     ("sqlite", &["tx", "slots", "lease", "context", "tenant", "error"]),
-    ("resolve", &["context"]),
+    ("resolve", &["context", "tenant", "error"]),
     ("registry", &["dangerous", "scope", "slots", "lease", "context", "directory", "tenant", "settings", "error"]),
     ("reader", &["scope", "tx", "argument", "context"]),
     ("dangerous", &["tx", "slots", "argument", "lease", "statement", "quote", "error"]),
