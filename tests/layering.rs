@@ -24,6 +24,7 @@ const LAYERS: Table = &[
     ("sqlite", &["tx", "slots", "lease", "context", "tenant", "error"]),
     ("resolve", &["context"]),
     ("registry", &["dangerous", "scope", "slots", "lease", "context", "directory", "tenant", "settings", "error"]),
+    ("repository", &["reader", "tx", "context", "tenant", "error"]),
     ("reader", &["scope", "tx", "argument", "context"]),
     ("dangerous", &["tx", "slots", "argument", "lease", "statement", "quote", "error"]),
     ("scope", &["tx", "slots", "argument", "lease", "assertion", "context", "tenant", "settings", "error"]),
