@@ -88,7 +88,8 @@ pub enum ErrorKind {
     /// The database refused a statement; [`Error::code`] is its SQLSTATE, or SQLite's extended
     /// result code.
     Database,
-    /// What was asked for is not there, or not this tenant's: nobody can tell which.
+    /// What was asked for is not there, or not this tenant's: nobody can tell which. Also of
+    /// sqlx's `fetch_one` where there is no row.
     NotFound,
     /// The row is there and was changed since it was read. Read it again and decide anew.
     StaleVersion,
@@ -107,8 +108,7 @@ pub enum ErrorKind {
     NotAMember,
     /// Nobody could tell whether the user may do this, so it was not done. Try again later.
     PermissionUnknown,
-    /// sqlx reported something else, such as a row that was not found or a value that could not
-    /// be decoded.
+    /// sqlx reported something else, such as a value that could not be decoded.
     Other,
 }
 
@@ -308,7 +308,7 @@ fn classify(error: &sqlx::Error) -> (ErrorKind, &'static str) {
             ErrorKind::ConnectionLost,
             "the connection to the database broke",
         ),
-        sqlx::Error::RowNotFound => (ErrorKind::Other, "no row was found where one was expected"),
+        sqlx::Error::RowNotFound => (ErrorKind::NotFound, "there is no such row"),
         _ => (
             ErrorKind::Other,
             "sqlx could not carry out the statement, or not read its answer",

@@ -130,3 +130,5 @@ pub use pager::Pager;
 pub use read::{ReadRepository, stream_rows};
 pub use version::{Versioned, missed};
 pub use write::WriteRepository;
+#[cfg(feature = "testing")]
+pub(crate) use {read::not_found, version::stale};

@@ -103,6 +103,6 @@ where
     })
 }
 
-pub(super) fn not_found() -> Error {
+pub(crate) fn not_found() -> Error {
     Error::new(ErrorKind::NotFound, "there is no such row")
 }
