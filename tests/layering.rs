@@ -19,7 +19,7 @@ mod arrows;
 /// Each module and what it uses, from the top down: a module uses only modules below its own line.
 #[rustfmt::skip]
 const LAYERS: Table = &[
-    ("testing", &["registry", "tenant"]),
+    ("testing", &["repository", "reader", "registry", "scope", "tx", "context", "tenant", "error"]),
     ("job", &["registry", "scope", "context", "error"]),
     ("sqlite", &["tx", "slots", "lease", "context", "tenant", "error"]),
     ("resolve", &["context"]),

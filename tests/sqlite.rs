@@ -906,7 +906,7 @@ async fn a_transaction_that_sqlite_ended_takes_no_more() {
     add(&mut tx, "half").await.expect("added");
     assert_eq!(
         kind(tx.execute(twice).await.expect_err("twice")),
-        ErrorKind::Database
+        ErrorKind::Conflict
     );
     let late = add(&mut tx, "late")
         .await
