@@ -1052,7 +1052,7 @@ async fn a_migration_that_fails_reaches_all_who_wait() {
                 add(&mut *tx, "migrated").await?;
                 if fails.load(Ordering::SeqCst) {
                     let _ = gate.acquire().await;
-                    return Err(sqlx::Error::RowNotFound.into());
+                    return Err(sqlx::Error::PoolClosed.into());
                 }
                 Ok(())
             })
