@@ -611,6 +611,11 @@ fn request_for_a_page_is_read_from_what_a_client_sends() {
             .expect("there is one"),
         "title"
     );
+    let query = "limit=7&order=title&direction=desc&status=open";
+    let from_query = actix_web::web::Query::<PageRequest>::from_query(query);
+    assert_eq!(from_query.expect("a request").into_inner(), request);
+    let garbled = actix_web::web::Query::<PageRequest>::from_query("after=%ff%00");
+    assert!(garbled.is_err());
     let error = request.order_among(&["due"]).expect_err("there is none");
     assert_eq!(error.kind(), ErrorKind::UnknownOrder);
     assert!(!format!("{request:?}").contains("title"));
