@@ -85,6 +85,12 @@ impl TenantContext {
         self.settings.get(name).map(String::as_str)
     }
 
+    /// The names of the further settings.
+    #[cfg(feature = "testing")]
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.settings.keys().map(String::as_str)
+    }
+
     pub(crate) fn check(&self, known: &ContextSettings) -> Result<(), Error> {
         let refuse = |rule| Err(Error::new(ErrorKind::InvalidContext, rule));
         if let Some(user) = &self.user {

@@ -88,20 +88,27 @@ pub enum ErrorKind {
     /// The database refused a statement; [`Error::code`] is its SQLSTATE, or SQLite's extended
     /// result code.
     Database,
-    /// What was asked for is not there, or not this tenant's: nobody can tell which.
+    /// What was asked for is not there, or not this tenant's: nobody can tell which. Also of
+    /// sqlx's `fetch_one` where there is no row.
     NotFound,
-    /// The row was changed or removed since it was read. Read it again and decide anew.
+    /// The row is there and was changed since it was read. Read it again and decide anew.
     StaleVersion,
-    /// The cursor of a page is not one, or belongs to another tenant or another order.
+    /// A unique or an exclusion constraint refused the row (SQLSTATE 23505, 23P01; of SQLite, a
+    /// unique index or a primary key): [`Error::constraint`] is its name. The transaction can only
+    /// be rolled back, or back to a savepoint.
+    Conflict,
+    /// The cursor of a page is not one, or belongs to another tenant, another list or another
+    /// order. Begin again without a cursor.
     InvalidCursor,
+    /// The list cannot be ordered as was asked.
+    UnknownOrder,
     /// The user may not do this.
     PermissionDenied,
     /// The user is not a member of the tenant, or no longer.
     NotAMember,
     /// Nobody could tell whether the user may do this, so it was not done. Try again later.
     PermissionUnknown,
-    /// sqlx reported something else, such as a row that was not found or a value that could not
-    /// be decoded.
+    /// sqlx reported something else, such as a value that could not be decoded.
     Other,
 }
 
@@ -152,7 +159,8 @@ impl Error {
         self.database_error()?.code()
     }
 
-    /// The name of the violated constraint, where the server reported one.
+    /// The name of the violated constraint, where the server reported one: of
+    /// [`ErrorKind::Conflict`], which unique value was taken already.
     pub fn constraint(&self) -> Option<&str> {
         self.database_error()?.constraint()
     }
@@ -300,7 +308,7 @@ fn classify(error: &sqlx::Error) -> (ErrorKind, &'static str) {
             ErrorKind::ConnectionLost,
             "the connection to the database broke",
         ),
-        sqlx::Error::RowNotFound => (ErrorKind::Other, "no row was found where one was expected"),
+        sqlx::Error::RowNotFound => (ErrorKind::NotFound, "there is no such row"),
         _ => (
             ErrorKind::Other,
             "sqlx could not carry out the statement, or not read its answer",
@@ -331,6 +339,11 @@ fn classify_database(error: &dyn sqlx::error::DatabaseError) -> (ErrorKind, &'st
         (Some("25P02"), _) => (
             ErrorKind::TransactionAborted,
             "an earlier statement failed: the transaction can only be rolled back",
+        ),
+        // The last two are SQLite's: SQLITE_CONSTRAINT_UNIQUE and SQLITE_CONSTRAINT_PRIMARYKEY.
+        (Some("23505" | "23P01" | "2067" | "1555"), _) => (
+            ErrorKind::Conflict,
+            "the row would contradict another one: a value that is to be unique is taken",
         ),
         _ => (ErrorKind::Database, "the database refused the statement"),
     }

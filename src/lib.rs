@@ -12,6 +12,7 @@ mod preflight;
 mod quote;
 mod reader;
 mod registry;
+pub mod repository;
 mod resolve;
 mod scope;
 mod settings;

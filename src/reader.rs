@@ -59,6 +59,17 @@ impl Reader<'_> {
     }
 }
 
+#[cfg(feature = "testing")]
+impl Reader<'_> {
+    /// The transaction that is read in, if there is one.
+    pub(crate) fn tx(&mut self) -> Option<&mut TenantTx> {
+        match &mut self.0 {
+            Source::Scope(_) => None,
+            Source::Tx(tx) => Some(tx),
+        }
+    }
+}
+
 impl<'a> From<&'a TenantScope> for Reader<'a> {
     fn from(scope: &'a TenantScope) -> Self {
         Self(Source::Scope(scope))

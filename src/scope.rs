@@ -15,6 +15,8 @@ use crate::assertion::Assertion;
 use crate::context::TenantContext;
 use crate::error::{Error, is_connection_lost, is_stale_plan};
 use crate::lease::Lease;
+#[cfg(feature = "testing")]
+use crate::lease::no_database;
 use crate::settings::ContextSettings;
 use crate::slots::{Place, Purpose, Slots, Test};
 use crate::tenant::TenantId;
@@ -42,10 +44,19 @@ use crate::tx::{CommitError, Failure, TenantReadTx, TenantTx, TxOptions};
 /// dropped took place is not known, as with any autocommit statement.
 #[derive(Clone)]
 pub struct TenantScope {
-    slots: Arc<Slots>,
+    home: Home,
     names: Arc<ContextSettings>,
     assertion: Arc<Assertion>,
     purpose: Purpose,
+}
+
+/// Where connections come from.
+#[derive(Clone)]
+enum Home {
+    Registry(Arc<Slots>),
+    /// From nowhere: see `testing::detached_scope`.
+    #[cfg(feature = "testing")]
+    Nowhere,
 }
 
 impl TenantScope {
@@ -57,10 +68,26 @@ impl TenantScope {
     ) -> Result<Self, Error> {
         let assertion = Arc::new(Assertion::new(context, &names)?);
         Ok(Self {
-            slots,
+            home: Home::Registry(slots),
             names,
             assertion,
             purpose,
+        })
+    }
+
+    /// A scope without a server, for whose context any setting will do.
+    #[cfg(feature = "testing")]
+    pub(crate) fn detached(context: TenantContext) -> Result<Self, Error> {
+        let mut names = ContextSettings::default();
+        for name in context.names() {
+            names = names.with(name)?;
+        }
+        let assertion = Arc::new(Assertion::new(context, &names)?);
+        Ok(Self {
+            home: Home::Nowhere,
+            names: Arc::new(names),
+            assertion,
+            purpose: Purpose::Foreground,
         })
     }
 
@@ -108,6 +135,10 @@ impl TenantScope {
     ///
     /// As [`begin`](Self::begin).
     pub async fn begin_with(&self, options: &TxOptions) -> Result<TenantTx, Error> {
+        #[cfg(feature = "testing")]
+        if matches!(self.home, Home::Nowhere) {
+            return TenantTx::detached(&self.assertion, &self.names, options);
+        }
         loop {
             let place = self.place(Test::No).await?;
             if let Some(tx) = self.begin_on(place, options).await? {
@@ -123,7 +154,11 @@ impl TenantScope {
     }
 
     async fn place(&self, test: Test) -> Result<Place, Error> {
-        self.slots.lease(self.tenant(), self.purpose, test).await
+        match &self.home {
+            Home::Registry(slots) => slots.lease(self.tenant(), self.purpose, test).await,
+            #[cfg(feature = "testing")]
+            Home::Nowhere => Err(no_database()),
+        }
     }
 
     /// For a tenant with a schema of its own: names are resolved before any argument is looked at,

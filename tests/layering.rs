@@ -19,11 +19,12 @@ mod arrows;
 /// Each module and what it uses, from the top down: a module uses only modules below its own line.
 #[rustfmt::skip]
 const LAYERS: Table = &[
-    ("testing", &["registry", "tenant"]),
+    ("testing", &["repository", "reader", "registry", "scope", "tx", "context", "tenant", "error"]),
     ("job", &["registry", "scope", "context", "error"]),
     ("sqlite", &["tx", "slots", "lease", "context", "tenant", "error"]),
     ("resolve", &["context", "tenant", "error"]),
     ("registry", &["dangerous", "scope", "slots", "lease", "context", "directory", "tenant", "settings", "error"]),
+    ("repository", &["reader", "tx", "context", "tenant", "error"]),
     ("reader", &["scope", "tx", "argument", "context"]),
     ("dangerous", &["tx", "slots", "argument", "lease", "statement", "quote", "error"]),
     ("scope", &["tx", "slots", "argument", "lease", "assertion", "context", "tenant", "settings", "error"]),

@@ -15,6 +15,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, Row as _};
 use support::polls::cancelled_after;
 use support::{World, tenant, world_with};
+use tenantry::repository::{Cursor, PageRequest};
 use tenantry::sql::{Installation, TenantType};
 use tenantry::{
     CommitError, ContextSettings, Error, ErrorKind, Reader, RetryPolicy, StaticDirectory,
@@ -271,6 +272,11 @@ async fn other_errors(world: &World, a: &TenantScope) -> Vec<Error> {
     let mut errors = vec![
         "c4n4ry id".parse::<TenantId>().expect_err("a space"),
         ContextSettings::new("C4n4ry c4n4ry", "x.y").expect_err("a space"),
+        "c4n4ry".parse::<Cursor>().expect_err("no cursor"),
+        PageRequest::default()
+            .order("c4n4ry")
+            .order_among(&["name"])
+            .expect_err("no such order"),
     ];
     let options = TxOptions::default().role("c4n4ry\0");
     errors.push(a.begin_with(&options).await.expect_err("a NUL"));
@@ -333,7 +339,7 @@ async fn other_errors(world: &World, a: &TenantScope) -> Vec<Error> {
     errors
 }
 
-const KINDS: [ErrorKind; 16] = [
+const KINDS: [ErrorKind; 20] = [
     ErrorKind::InvalidTenantId,
     ErrorKind::InvalidContext,
     ErrorKind::InvalidOption,
@@ -349,6 +355,10 @@ const KINDS: [ErrorKind; 16] = [
     ErrorKind::Commit,
     ErrorKind::Closed,
     ErrorKind::Database,
+    ErrorKind::NotFound,
+    ErrorKind::Conflict,
+    ErrorKind::InvalidCursor,
+    ErrorKind::UnknownOrder,
     ErrorKind::Other,
 ];
 

@@ -906,7 +906,7 @@ async fn a_transaction_that_sqlite_ended_takes_no_more() {
     add(&mut tx, "half").await.expect("added");
     assert_eq!(
         kind(tx.execute(twice).await.expect_err("twice")),
-        ErrorKind::Database
+        ErrorKind::Conflict
     );
     let late = add(&mut tx, "late")
         .await
@@ -1052,7 +1052,7 @@ async fn a_migration_that_fails_reaches_all_who_wait() {
                 add(&mut *tx, "migrated").await?;
                 if fails.load(Ordering::SeqCst) {
                     let _ = gate.acquire().await;
-                    return Err(sqlx::Error::RowNotFound.into());
+                    return Err(sqlx::Error::PoolClosed.into());
                 }
                 Ok(())
             })

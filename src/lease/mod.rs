@@ -38,7 +38,7 @@ pub(crate) use wire::Owner;
 /// free again at once. Otherwise a task brings it in order, and nobody gets it before; what does
 /// not come in order in time is closed. Needs no runtime in scope.
 pub(crate) struct Lease {
-    /// `None` once it is on its way back.
+    /// `None` once it is on its way back, and where there is no server.
     checkout: Option<Checkout<Postgres>>,
     state: State,
     /// A stream of COPY data was left before its end: the driver no longer knows what it reads.
@@ -66,18 +66,30 @@ impl Lease {
         }
     }
 
+    /// What stands for a lease where there is no server.
+    #[cfg(feature = "testing")]
+    pub(crate) fn of_nothing() -> Self {
+        Self {
+            checkout: None,
+            state: State::Idle,
+            out_of_step: false,
+        }
+    }
+
     /// # Errors
     ///
     /// [`ErrorKind::ConnectionLost`] after [`discard`](Self::discard).
     pub(crate) fn connection(&mut self) -> Result<&mut Connection, Error> {
-        let held = self.checkout.as_mut().and_then(Checkout::connection);
+        let checkout = self.checkout.as_mut().ok_or_else(no_database)?;
+        let held = checkout.connection();
         held.filter(|_| !self.out_of_step).ok_or_else(broken)
     }
 
     /// The connection for a stream of COPY data, and the mark that says that it was left before
     /// its end.
     pub(crate) fn copying(&mut self) -> Result<(&mut Connection, &mut bool), Error> {
-        let held = self.checkout.as_mut().and_then(Checkout::connection);
+        let checkout = self.checkout.as_mut().ok_or_else(no_database)?;
+        let held = checkout.connection();
         let connection = held.filter(|_| !self.out_of_step).ok_or_else(broken)?;
         Ok((connection, &mut self.out_of_step))
     }
@@ -132,6 +144,14 @@ impl Lease {
             checkout.close();
         }
     }
+}
+
+/// Of a lease that is of nothing.
+pub(crate) fn no_database() -> Error {
+    Error::new(
+        ErrorKind::StatementRefused,
+        "a detached scope has no database: it is for doubles, which send no statements",
+    )
 }
 
 fn broken() -> Error {

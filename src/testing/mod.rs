@@ -63,15 +63,20 @@ mod blocking;
 mod builder;
 mod cluster;
 mod configuration;
+pub mod conformance;
+mod detached;
 #[cfg(feature = "embedded")]
 mod embedded;
 mod error;
 mod existing;
+mod memory;
 mod probe;
 mod server;
 mod watchdog;
 
 pub use builder::PostgresServerBuilder;
+pub use detached::detached_scope;
 pub use error::ServerError;
+pub use memory::{MemoryRepository, MemoryTable, SortKey};
 pub use probe::lease_and_give_back;
 pub use server::PostgresServer;

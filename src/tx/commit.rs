@@ -24,6 +24,10 @@ impl TenantTx {
     /// Dropped after the first poll, the outcome is unknown. The connection is brought in order or
     /// closed before anyone else gets it.
     pub async fn commit(mut self) -> Result<(), CommitError> {
+        #[cfg(feature = "testing")]
+        if self.doubles.is_some() {
+            return self.commit_doubles().await.map_err(CommitError::RolledBack);
+        }
         // COMMIT has not been sent yet; only somebody at the hatch could have sent another.
         let failed_before = match self.hatch.was_used() {
             true => CommitError::OutcomeUnknown,
@@ -60,7 +64,9 @@ impl CommitError {
     pub(crate) fn judge(error: Error) -> Self {
         let no_transaction = error.code().as_deref() == Some("25P01");
         match error.kind() {
-            ErrorKind::Database | ErrorKind::TransactionAborted if !no_transaction => {
+            ErrorKind::Database | ErrorKind::Conflict | ErrorKind::TransactionAborted
+                if !no_transaction =>
+            {
                 Self::RolledBack(error)
             }
             _ => Self::OutcomeUnknown(error),

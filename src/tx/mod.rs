@@ -2,6 +2,8 @@
 
 mod commit;
 mod copy;
+#[cfg(feature = "testing")]
+mod doubles;
 mod failure;
 mod hatch;
 mod options;
@@ -28,6 +30,8 @@ use crate::settings::ContextSettings;
 
 pub use commit::CommitError;
 pub use copy::TenantCopyIn;
+#[cfg(feature = "testing")]
+pub(crate) use doubles::{Participant, nobody_commits};
 pub(crate) use failure::Failure;
 pub use options::{IsolationLevel, TxOptions};
 pub use read::TenantReadTx;
@@ -71,6 +75,9 @@ pub struct TenantTx {
     hatch: hatch::Hatch,
     /// The first since the transaction, or the last rollback to a savepoint, began.
     failure: Option<Failure>,
+    /// What takes part where there is no server.
+    #[cfg(feature = "testing")]
+    doubles: Option<Box<doubles::Doubles>>,
 }
 
 impl TenantTx {
@@ -104,6 +111,8 @@ impl TenantTx {
                 savepoints: savepoint::Stack::default(),
                 hatch: hatch::Hatch::default(),
                 failure: None,
+                #[cfg(feature = "testing")]
+                doubles: None,
             }));
         };
         if error.kind() != ErrorKind::ConnectionLost {
@@ -192,6 +201,10 @@ impl TenantTx {
 
     /// Sends a message of the simple protocol.
     async fn send(&mut self, message: &str) -> Result<(), Error> {
+        #[cfg(feature = "testing")]
+        if self.doubles.is_some() {
+            return self.answer(message);
+        }
         let sent = self
             .lease
             .connection()?
@@ -233,6 +246,8 @@ impl TenantTx {
             self.send_whole(&message).await?;
             self.savepoints.unwound();
             self.failure = None;
+            #[cfg(feature = "testing")]
+            self.undo_doubles();
         }
         if self.hatch.is_open() {
             // What was prepared through the hatch has no scope argument, and would be taken for

@@ -122,6 +122,11 @@ impl TxOptions {
         self
     }
 
+    #[cfg(feature = "testing")]
+    pub(super) fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
     /// The settings, then BEGIN.
     ///
     /// In this order because a setting that the server refuses then ends the message before there

@@ -101,6 +101,8 @@ impl TenantSavepoint<'_> {
     fn left(&mut self) {
         self.tx.savepoints.depth = self.number - 1;
         self.is_open = false;
+        #[cfg(feature = "testing")]
+        self.tx.release_doubles();
     }
 }
 
@@ -143,6 +145,12 @@ pub(super) struct Stack {
 }
 
 impl Stack {
+    /// How many savepoints are set.
+    #[cfg(feature = "testing")]
+    pub(super) fn depth(&self) -> usize {
+        self.depth
+    }
+
     fn abandon(&mut self, number: usize) {
         self.abandoned = Some(self.abandoned.map_or(number, |lower| lower.min(number)));
     }

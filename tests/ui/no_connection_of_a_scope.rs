@@ -1,7 +1,7 @@
 fn connection(scope: &tenantry::TenantScope) {
     scope.pool();
     scope.acquire();
-    scope.slots;
+    scope.home;
 }
 
 fn main() {}
