@@ -14,6 +14,7 @@ mod reader;
 mod registry;
 mod resolve;
 mod scope;
+mod series;
 mod settings;
 mod slots;
 pub mod sql;
@@ -24,6 +25,7 @@ mod sync;
 mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod trail;
 mod tx;
 
 pub use context::TenantContext;
@@ -44,9 +46,11 @@ pub use registry::{
 };
 pub use resolve::{HeaderFields, RequestHead, ResolveError, ResolveErrorKind, TenantResolver};
 pub use scope::TenantScope;
+pub use series::{NumberSeries, SeriesNumber, UniqueSeries};
 pub use settings::ContextSettings;
 pub use slots::EvictionCause;
 pub use tenant::TenantId;
+pub use trail::{Trail, TrailEntry, TrailHead, TrailQuery, TrailRecord, TrailReport};
 pub use tx::{
     CommitError, IsolationLevel, RetryPolicy, TenantCopyIn, TenantReadTx, TenantSavepoint,
     TenantTx, TxOptions,

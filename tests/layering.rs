@@ -23,6 +23,8 @@ const LAYERS: Table = &[
     ("job", &["registry", "scope", "context", "error"]),
     ("sqlite", &["tx", "slots", "lease", "context", "tenant", "error"]),
     ("resolve", &["context"]),
+    ("series", &["reader", "scope", "tx", "tenant", "error"]),
+    ("trail", &["reader", "tx", "error"]),
     ("registry", &["dangerous", "scope", "slots", "lease", "context", "directory", "tenant", "settings", "error"]),
     ("reader", &["scope", "tx", "argument", "context"]),
     ("dangerous", &["tx", "slots", "argument", "lease", "statement", "quote", "error"]),
