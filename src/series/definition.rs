@@ -129,10 +129,7 @@ pub(super) fn check_print(prefix: &str, width: u32) -> Result<(), Error> {
 /// As `tenantry.take_number` prints it.
 pub(super) fn print(prefix: &str, width: u32, value: i64) -> String {
     let separator = if prefix.is_empty() { "" } else { "-" };
-    format!(
-        "{prefix}{separator}{value:0width$}",
-        width = width as usize
-    )
+    format!("{prefix}{separator}{value:0width$}", width = width as usize)
 }
 
 pub(super) fn parse(series: &NumberSeries, text: &str) -> Option<SeriesNumber> {
@@ -221,7 +218,12 @@ mod tests {
             (&plain, "007", 7, None),
             (&plain, "1000", 1000, None),
             (&prefixed, "INV-2026-007", 7, None),
-            (&prefixed.clone().yearly(), "INV-2026-2027-007", 7, Some("2027")),
+            (
+                &prefixed.clone().yearly(),
+                "INV-2026-2027-007",
+                7,
+                Some("2027"),
+            ),
             (&monthly, "INV-2026-2027-03-1234", 1234, Some("2027-03")),
         ] {
             let number = series.parse(text).expect(text);

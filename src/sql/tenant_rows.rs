@@ -45,7 +45,10 @@ pub(super) fn user(installation: &Installation) -> String {
 }
 
 fn setting(name: &str) -> String {
-    format!("nullif(current_setting({}, true), '')", quote::literal(name))
+    format!(
+        "nullif(current_setting({}, true), '')",
+        quote::literal(name)
+    )
 }
 
 /// Makes a table that nobody but its owner has a privilege on, whatever default privileges say.

@@ -25,7 +25,10 @@ pub struct TrailQuery {
 
 impl TrailQuery {
     /// The 100 newest entries.
-    #[expect(clippy::new_without_default, reason = "it says more than `default` would")]
+    #[expect(
+        clippy::new_without_default,
+        reason = "it says more than `default` would"
+    )]
     pub fn new() -> Self {
         Self {
             oldest_first: false,
@@ -65,7 +68,10 @@ impl TrailQuery {
         let text = match (self.object.is_some(), self.oldest_first) {
             (false, false) => page!("number < $1 AND $3 IS NULL AND $4 IS NULL", "DESC"),
             (false, true) => page!("number > $1 AND $3 IS NULL AND $4 IS NULL", "ASC"),
-            (true, false) => page!("number < $1 AND object_kind = $3 AND object_id = $4", "DESC"),
+            (true, false) => page!(
+                "number < $1 AND object_kind = $3 AND object_id = $4",
+                "DESC"
+            ),
             (true, true) => page!("number > $1 AND object_kind = $3 AND object_id = $4", "ASC"),
         };
         let before_all = if self.oldest_first { 0 } else { i64::MAX };

@@ -124,9 +124,17 @@ mod tests {
         assert_eq!(text.parse::<TrailHead>().ok(), Some(head));
         let digits = &text[3..];
         for wrong in [
-            "", ":", "12", "12:", &format!("0:{digits}"), &format!("-1:{digits}"),
-            &format!("+1:{digits}"), &format!("12:{}", &digits[1..]), &format!("12:{digits}0"),
-            &format!("12:+{}", &digits[1..]), &format!("12:é{}", &digits[2..]),
+            "",
+            ":",
+            "12",
+            "12:",
+            &format!("0:{digits}"),
+            &format!("-1:{digits}"),
+            &format!("+1:{digits}"),
+            &format!("12:{}", &digits[1..]),
+            &format!("12:{digits}0"),
+            &format!("12:+{}", &digits[1..]),
+            &format!("12:é{}", &digits[2..]),
         ] {
             let error = wrong.parse::<TrailHead>().map_err(|error| error.kind());
             assert_eq!(error, Err(ErrorKind::InvalidOption), "{wrong}");

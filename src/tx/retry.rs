@@ -135,9 +135,8 @@ impl RetryPolicy {
             };
             attempts += 1;
             let failure = error.database_error().map(Failure::new);
-            let delay = failure.and_then(|failure| {
-                self.next_delay(&failure, attempts, started.elapsed())
-            });
+            let delay =
+                failure.and_then(|failure| self.next_delay(&failure, attempts, started.elapsed()));
             let Some(delay) = delay else {
                 return Err(error);
             };
@@ -210,8 +209,20 @@ mod tests {
         let ms = Duration::from_millis;
         let failure = failure("40001", None);
         for (policy, least, most) in [
-            (RetryPolicy::default().delays(ms(150), ms(150)).min_delay(ms(50)), ms(50), ms(150)),
-            (RetryPolicy::default().delays(ms(20), ms(20)).min_delay(ms(50)), ms(20), ms(20)),
+            (
+                RetryPolicy::default()
+                    .delays(ms(150), ms(150))
+                    .min_delay(ms(50)),
+                ms(50),
+                ms(150),
+            ),
+            (
+                RetryPolicy::default()
+                    .delays(ms(20), ms(20))
+                    .min_delay(ms(50)),
+                ms(20),
+                ms(20),
+            ),
         ] {
             let delays = (1..=200).map(|n| policy.next_delay(&failure, n % 4 + 1, Duration::ZERO));
             for delay in delays.map(|delay| delay.expect("again")) {
