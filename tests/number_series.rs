@@ -326,40 +326,47 @@ async fn each_period_counts_for_itself_and_can_be_dated() {
     let last = yearly.clone().dated(2025, 5).last((&a).into()).await;
     assert_eq!(last.expect("known"), Some(2));
     assert_eq!(yearly.last((&a).into()).await.expect("known"), Some(2));
-    // Of now: by the clock of the server, in UTC or where it is said.
-    for (zone, series) in [
-        ("UTC", NumberSeries::new("now").monthly()),
-        (
-            "Pacific/Kiritimati",
-            NumberSeries::new("there")
-                .monthly()
-                .time_zone("Pacific/Kiritimati"),
-        ),
-        (
-            "-12",
-            NumberSeries::new("elsewhere").monthly().time_zone("-12"),
-        ),
-    ] {
-        let mut tx = a.begin().await.expect("begun");
-        let month: String = sqlx::query_scalar(
-            "SELECT to_char(transaction_timestamp() AT TIME ZONE $1, 'YYYY-MM')",
-        )
-        .bind(zone)
-        .fetch_one(&mut tx)
-        .await
-        .expect("a month");
-        // The session's own zone does not count.
-        tx.execute("SET LOCAL TIME ZONE 'Etc/GMT+12'")
-            .await
-            .expect("set");
-        let number = series.next(&mut tx).await.expect("taken");
-        assert_eq!(number.period(), Some(&*month));
-    }
     let unknown = NumberSeries::new("x").time_zone("Nowhere/At_all");
     assert_eq!(
         code(&take(&a, &unknown).await.expect_err("refused")),
         "22023"
     );
+}
+
+/// The moment is that at which the transaction began; here somebody has set the clock.
+#[tokio::test]
+async fn year_and_month_begin_in_utc_or_where_it_is_said() {
+    let world = world().await;
+    let registry = registry(&world, 1).await;
+    let a = scope(&registry, "a").await;
+    let mut owner = world.admin().await;
+    let eve = "SELECT replace(pg_get_functiondef('tenantry.take_number(jsonb)'::regprocedure), \
+               'transaction_timestamp()', '''2025-12-31 23:30+00''::timestamptz')";
+    let eve = text(&mut owner, eve).await.expect("the function");
+    run(&mut owner, &eve).await.expect("the clock is set");
+    for (zone, year, month) in [
+        (None, "2025-1", "2025-12-1"),
+        (Some("Europe/Vienna"), "2026-1", "2026-01-1"),
+        (Some("America/New_York"), "2025-2", "2025-12-2"),
+    ] {
+        let here = |series: NumberSeries| match zone {
+            Some(zone) => series.time_zone(zone),
+            None => series,
+        };
+        for (series, number) in [
+            (NumberSeries::new("y").yearly(), year),
+            (NumberSeries::new("m").monthly(), month),
+        ] {
+            let mut tx = a.begin().await.expect("begun");
+            // The session's own zone does not count.
+            tx.execute("SET LOCAL TIME ZONE 'Pacific/Kiritimati'")
+                .await
+                .expect("set");
+            let taken = here(series).next(&mut tx).await.expect("taken");
+            assert_eq!(taken.as_str(), number);
+            tx.commit().await.expect("committed");
+        }
+    }
 }
 
 #[tokio::test]
@@ -836,6 +843,93 @@ async fn what_was_begun_with_a_number_and_dropped_leaves_no_gap() {
 }
 
 #[tokio::test]
+async fn what_was_voided_or_reused_and_dropped_is_not_committed_unknown() {
+    let world = world().await;
+    let wire = world.slow_wire().await;
+    let registry = world
+        .registry_of(
+            wire.before(&world.app),
+            ContextSettings::default(),
+            |options| options.max_connections(1),
+        )
+        .await;
+    let a = scope(&registry, "a").await;
+    let series = invoices();
+    insert(&a, &series).await.expect("taken");
+    let number = series.parse("INV-AXO-00001").expect("a number");
+    let open = async || -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM tenantry.void_numbers WHERE reused_at IS NULL")
+            .fetch_one(&a)
+            .await
+            .expect("a count")
+    };
+    for is_void in [true, false] {
+        let before = open().await;
+        let mut doomed = 0;
+        for polls in 0..60 {
+            let mut tx = a.begin().await.expect("begun");
+            let done = match is_void {
+                true => cancelled_after(polls, series.void(&mut tx, &number, "x"))
+                    .await
+                    .map(|done| done.expect("void")),
+                false => cancelled_after(polls, series.reuse(&mut tx))
+                    .await
+                    .map(|done| drop(done.expect("asked"))),
+            };
+            let committed = tx.commit().await;
+            doomed += usize::from(committed.is_err());
+            if done.is_some() {
+                assert!(committed.is_ok() && doomed > 0);
+                assert_eq!(open().await, i64::from(is_void));
+                break;
+            }
+            assert_eq!(open().await, before, "after {polls} polls");
+            assert!(polls < 59, "did not complete");
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_form_waits_for_the_server_once() {
+    let world = world().await;
+    let wire = world.slow_wire().await;
+    let registry = world
+        .registry_of(
+            wire.before(&world.app),
+            ContextSettings::default(),
+            |options| {
+                let never = Duration::from_secs(3600);
+                options.max_connections(1).test_after(never)
+            },
+        )
+        .await;
+    let a = scope(&registry, "a").await;
+    let series = invoices();
+    let tickets = UniqueSeries::new("ticket").block(2);
+    for known in [false, true] {
+        let mut trips = Vec::new();
+        let mut count = |before: u64| trips.push(wire.trips() - before);
+        let before = wire.trips();
+        insert(&a, &series).await.expect("taken");
+        count(before);
+        let mut tx = a.begin().await.expect("begun");
+        let before = wire.trips();
+        series.next(&mut tx).await.expect("taken");
+        count(before);
+        tx.rollback().await.expect("rolled back");
+        for _ in 0..2 {
+            let before = wire.trips();
+            tickets.next(&a).await.expect("given");
+            count(before);
+        }
+        if known {
+            // One for each block, and then from memory.
+            assert_eq!(trips, [1, 1, 1, 0]);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_savepoint_gives_its_number_back() {
     let world = world().await;
     let registry = registry(&world, 1).await;
@@ -993,15 +1087,24 @@ async fn role_of_the_application_has_no_other_way() -> Outcome {
     let mut owner = database.owner().await?;
     let settings = ContextSettings::new("my.tenant", "my.user")?;
     let installation = Installation::new(&database.app).settings(settings);
+    let stranger = format!("stranger_{}", database.name);
+    let create = format!("CREATE ROLE {stranger} LOGIN");
+    run(&mut database.superuser().await?, &create).await?;
     installation.install(&mut owner).await?;
     let app = &database.app;
     // What default privileges give away is taken back.
     run(
         &mut owner,
-        &format!("ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO {app}, PUBLIC"),
+        &format!("ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO {app}, {stranger}, PUBLIC"),
     )
     .await?;
     installation.number_series().apply(&mut owner).await?;
+    let given_away = "SELECT count(*) FROM pg_class AS c, aclexplode(c.relacl) AS a \
+         WHERE c.relnamespace = 'tenantry'::regnamespace AND c.relkind = 'r' \
+           AND c.relname ~ '^(number|void|unique|trail)' \
+           AND pg_get_userbyid(a.grantee) NOT IN (current_user, $app$";
+    let given_away = format!("{given_away}{}$app$)", database.app);
+    assert_eq!(text(&mut owner, &given_away).await?, "0");
     let mut app = database.app().await?;
     let next = r#"SELECT tenantry.next_number('{"series": "invoice"}')"#;
     for context in [
@@ -1051,12 +1154,8 @@ async fn role_of_the_application_has_no_other_way() -> Outcome {
     let open = "SELECT count(*) FROM pg_proc WHERE pronamespace = 'tenantry'::regnamespace \
                 AND prosecdef AND (proconfig IS NULL OR proconfig <> '{\"search_path=pg_catalog, pg_temp\"}')";
     assert_eq!(text(&mut owner, open).await?, "0");
-    let stranger = format!("stranger_{}", database.name);
-    run(
-        &mut database.superuser().await?,
-        &format!("CREATE ROLE {stranger} LOGIN"),
-    )
-    .await?;
+    let grant = format!("GRANT USAGE ON SCHEMA tenantry TO {stranger}");
+    run(&mut owner, &grant).await?;
     let mut stranger = database.role(&stranger).await?;
     assert_eq!(refused(&mut stranger, next).await, "42501");
     Ok(())

@@ -721,14 +721,23 @@ async fn role_of_the_application_records_and_reads_and_does_nothing_else() -> Ou
     let mut owner = database.owner().await?;
     let settings = ContextSettings::new("my.tenant", "my.user")?;
     let installation = Installation::new(&database.app).settings(settings);
+    let stranger = format!("stranger_{}", database.name);
+    let create = format!("CREATE ROLE {stranger} LOGIN");
+    run(&mut database.superuser().await?, &create).await?;
     installation.install(&mut owner).await?;
     let app = &database.app;
     run(
         &mut owner,
-        &format!("ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO {app}, PUBLIC"),
+        &format!("ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO {app}, {stranger}, PUBLIC"),
     )
     .await?;
     installation.trail().apply(&mut owner).await?;
+    let given_away = "SELECT count(*) FROM pg_class AS c, aclexplode(c.relacl) AS a \
+         WHERE c.relnamespace = 'tenantry'::regnamespace AND c.relkind = 'r' \
+           AND c.relname ~ '^(number|void|unique|trail)' \
+           AND pg_get_userbyid(a.grantee) NOT IN (current_user, $app$";
+    let given_away = format!("{given_away}{}$app$)", database.app);
+    assert_eq!(text(&mut owner, &given_away).await?, "0");
     let mut app = database.app().await?;
     const RECORD: &str = "SELECT tenantry.record_in_trail('x', 'k', 'i', NULL, '1')";
     for context in [
