@@ -421,6 +421,14 @@ const FORGERIES: &[(&str, &str)] = &[
            FROM tenantry.trail AS p WHERE p.tenant = 'a' AND p.number = 2 AND t.tenant = 'a' AND t.number = 3",
         "4",
     ),
+    // Everything, with another tenant's.
+    (
+        "UPDATE tenantry.trail SET tenant = 'c' WHERE tenant = 'a'; \
+         UPDATE tenantry.trail_heads SET tenant = 'c' WHERE tenant = 'a'; \
+         UPDATE tenantry.trail SET tenant = 'a' WHERE tenant = 'b'; \
+         UPDATE tenantry.trail_heads SET tenant = 'a' WHERE tenant = 'b'",
+        "1",
+    ),
     ("DELETE FROM tenantry.trail_heads WHERE tenant = 'a'", "1"),
     (
         "UPDATE tenantry.trail_heads SET hash = '' WHERE tenant = 'a'",

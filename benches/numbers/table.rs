@@ -35,8 +35,8 @@ pub async fn compare(
     title: &str,
     bounds: &[Bound],
 ) {
-    let rounds = report.effort(1, 5, 15);
-    let length = Duration::from_millis(report.effort(50, 1_000, 4_000) as u64);
+    let rounds = report.effort(1, 5, 9);
+    let length = Duration::from_millis(report.effort(50, 1_000, 3_000) as u64);
     let crowd = report.effort(4, 40, 200);
     let mut found: Vec<Vec<Round>> = Way::ALL.iter().map(|_| Vec::new()).collect();
     for round in 0..rounds {

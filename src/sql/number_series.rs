@@ -153,6 +153,7 @@ fn taking(installation: &Installation) -> String {
     name constant text := definition ->> 'series';
     month constant text := {MONTH};
     this_period constant text := {PERIOD};
+    prefix constant text := coalesce(definition ->> 'prefix', '');
     start constant bigint := coalesce(definition ->> 'start', '1');
     width constant integer := coalesce(definition ->> 'width', '1');
     lock_wait constant interval := coalesce(definition ->> 'wait', '3s');
@@ -162,10 +163,10 @@ fn taking(installation: &Installation) -> String {
     IF acting IS NULL THEN
       {no_tenant}
     END IF;
-    IF NOT coalesce(name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{{0,62}}$'
+    IF NOT coalesce(name ~ '^[A-Za-z0-9][A-Za-z0-9._-]*$' AND length(name) <= 63
         AND month ~ '^[0-9]{{4}}-(0[1-9]|1[0-2])$'
         AND coalesce(definition ->> 'reset', 'never') IN ('never', 'year', 'month')
-        AND coalesce(definition ->> 'prefix', '') ~ '^([A-Za-z0-9]([A-Za-z0-9._/-]{{0,30}}[A-Za-z0-9])?)?$'
+        AND (prefix = '' OR prefix ~ '^[A-Za-z0-9](|[A-Za-z0-9._/-]*[A-Za-z0-9])$') AND length(prefix) <= 32
         AND start >= 0 AND width BETWEEN 1 AND 18 AND lock_wait >= '1ms', false) THEN
       {definition}
     END IF;
@@ -189,7 +190,7 @@ fn taking(installation: &Installation) -> String {
       PERFORM set_config('lock_timeout', outer_wait, true);
     END IF;
     period := this_period;
-    number := concat_ws('-', nullif(definition ->> 'prefix', ''), nullif(this_period, ''),
+    number := concat_ws('-', nullif(prefix, ''), nullif(this_period, ''),
       lpad(value::text, greatest(width, length(value::text)), '0'));
   END
   $function$;
@@ -279,7 +280,7 @@ fn blocks(installation: &Installation) -> String {
     IF acting IS NULL THEN
       {no_tenant}
     END IF;
-    IF NOT coalesce(of_series ~ '^[A-Za-z0-9][A-Za-z0-9._-]{{0,62}}$'
+    IF NOT coalesce(of_series ~ '^[A-Za-z0-9][A-Za-z0-9._-]*$' AND length(of_series) <= 63
                     AND size BETWEEN 1 AND 100000, false) THEN
       {definition}
     END IF;
