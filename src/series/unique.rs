@@ -33,6 +33,7 @@ use crate::tenant::TenantId;
 /// # }
 /// ```
 #[derive(Clone)]
+#[must_use = "a series gives numbers when it is asked, see `next`"]
 pub struct UniqueSeries {
     name: String,
     prefix: String,
