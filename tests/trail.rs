@@ -853,7 +853,7 @@ async fn twice_is_once_and_drift_is_mended() -> Outcome {
         &*format!(
             "GRANT ALL ON tenantry.trail, tenantry.trail_pending, tenantry.trail_heads TO {app}, PUBLIC"
         ),
-        &*format!("GRANT EXECUTE ON FUNCTION tenantry.chain_trail() TO PUBLIC"),
+        "GRANT EXECUTE ON FUNCTION tenantry.chain_trail() TO PUBLIC",
         "ALTER TABLE tenantry.trail DISABLE ROW LEVEL SECURITY",
         "ALTER TABLE tenantry.trail_pending DISABLE TRIGGER tenantry_chain",
         "DROP TRIGGER tenantry_chain ON tenantry.trail_pending",
