@@ -327,6 +327,24 @@ fn classify_database(error: &dyn sqlx::error::DatabaseError) -> (ErrorKind, &'st
             ErrorKind::Misrouted,
             "the database belongs to another tenant and refused the statement",
         ),
+        // What functions of the schema `tenantry` refuse, see `sql::tenant_rows`.
+        (Some("TN020"), _) => (
+            ErrorKind::StatementRefused,
+            "there is no tenant in the context, so nothing was written",
+        ),
+        (Some("TN021"), _) => (
+            ErrorKind::InvalidOption,
+            "the number series is not defined as it should be",
+        ),
+        (Some("TN022"), _) => (
+            ErrorKind::InvalidOption,
+            "a number series that has begun keeps beginning anew at the same times: give one with \
+             another rule another name",
+        ),
+        (Some("TN023"), _) => (
+            ErrorKind::NotFound,
+            "no such number of the series was given out, or it is void already",
+        ),
         // Class 57P: the server ends the session (shutdown, pg_terminate_backend, ..).
         (Some(code), _) if code.starts_with("57P") => {
             (ErrorKind::ConnectionLost, "the server ended the connection")

@@ -15,6 +15,7 @@ mod registry;
 pub mod repository;
 mod resolve;
 mod scope;
+mod series;
 mod settings;
 mod slots;
 pub mod sql;
@@ -25,6 +26,7 @@ mod sync;
 mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod trail;
 mod tx;
 
 pub use context::TenantContext;
@@ -50,9 +52,11 @@ pub use resolve::{
     ResolveError, ResolveErrorKind, TenantResolver,
 };
 pub use scope::TenantScope;
+pub use series::{NumberSeries, SeriesNumber, UniqueSeries};
 pub use settings::ContextSettings;
 pub use slots::EvictionCause;
 pub use tenant::TenantId;
+pub use trail::{Trail, TrailEntry, TrailHead, TrailQuery, TrailRecord, TrailReport};
 pub use tx::{
     CommitError, IsolationLevel, RetryPolicy, TenantCopyIn, TenantReadTx, TenantSavepoint,
     TenantTx, TxOptions,

@@ -56,15 +56,7 @@ impl Report {
 
     /// A line with a verdict. One that is over makes the process fail, where enough was measured.
     pub fn limit(&mut self, found: f64, at_most: f64, what: &str) {
-        let holds = found <= at_most;
-        let verdict = match (holds, self.extent) {
-            (true, _) => "PASS",
-            (false, Extent::Once) => "over the limit, but measured once only",
-            (false, _) => {
-                self.missed += 1;
-                "OVER THE LIMIT"
-            }
-        };
+        let verdict = self.verdict(found <= at_most);
         let decimals = if found.fract() == 0.0 && at_most.fract() == 0.0 {
             0
         } else {
@@ -74,6 +66,26 @@ impl Report {
             self.text,
             "  {found:.decimals$}, at most {at_most:.decimals$}: {verdict}  {what}"
         );
+    }
+
+    /// As [`limit`](Self::limit), for what must not be less.
+    pub fn floor(&mut self, found: f64, at_least: f64, what: &str) {
+        let verdict = self.verdict(found >= at_least);
+        let _ = writeln!(
+            self.text,
+            "  {found:.2}, at least {at_least:.2}: {verdict}  {what}"
+        );
+    }
+
+    fn verdict(&mut self, holds: bool) -> &'static str {
+        match (holds, self.extent) {
+            (true, _) => "PASS",
+            (false, Extent::Once) => "over the limit, but measured once only",
+            (false, _) => {
+                self.missed += 1;
+                "OVER THE LIMIT"
+            }
+        }
     }
 
     /// What was found. The code of the process says whether all limits were kept.

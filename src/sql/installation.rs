@@ -6,9 +6,11 @@ use sqlx::PgConnection;
 
 use super::column::{TenantColumn, TenantType};
 use super::domain::{self, LAYOUT, OLDEST_LAYOUT};
+use super::number_series::NumberSeriesTables;
 use super::reference::ReferenceTable;
 use super::script::{self, Refusal};
 use super::table::TenantTable;
+use super::trail::TrailTables;
 use crate::error::{Error, ErrorKind};
 use crate::quote;
 use crate::settings::ContextSettings;
@@ -108,6 +110,16 @@ impl Installation {
     /// A table that all tenants read and none writes. The name is read as by [`table`](Self::table).
     pub fn reference_table(&self, name: impl Into<String>) -> ReferenceTable {
         ReferenceTable::new(self.clone(), name.into())
+    }
+
+    /// The counters behind a [`NumberSeries`](crate::NumberSeries).
+    pub fn number_series(&self) -> NumberSeriesTables {
+        NumberSeriesTables::new(self.clone())
+    }
+
+    /// The audit log behind a [`Trail`](crate::Trail).
+    pub fn trail(&self) -> TrailTables {
+        TrailTables::new(self.clone())
     }
 
     /// The script as text: one statement, to be run by the owner of the database.

@@ -3,7 +3,8 @@
 //! [`Installation`] makes the schema `tenantry` with the argument type that carries the tenant of
 //! each statement. [`TenantTable`] puts a table under row level security, [`ReferenceTable`] makes
 //! one readable by all tenants and writable by none, and [`TenantTable::advice`] names what these
-//! leave to you. [`ControlTables`] makes the table of tenants in a control database, and
+//! leave to you. [`NumberSeriesTables`] and [`TrailTables`] make what numbers and the audit log are
+//! kept in. [`ControlTables`] makes the table of tenants in a control database, and
 //! [`DangerousAccess`] the record of access to the rows of all tenants. Each gives its SQL as text,
 //! for your own migrations, and runs the same text itself.
 //!
@@ -37,17 +38,22 @@ mod control;
 mod dangerous_access;
 mod domain;
 mod installation;
+mod number_series;
 mod reference;
 mod script;
 mod table;
+mod tenant_rows;
+mod trail;
 
 pub use advice::{Advice, AdviceRule};
 pub use column::TenantType;
 pub use control::ControlTables;
 pub use dangerous_access::DangerousAccess;
 pub use installation::Installation;
+pub use number_series::NumberSeriesTables;
 pub use reference::ReferenceTable;
 pub use table::TenantTable;
+pub use trail::TrailTables;
 
 pub(crate) use control::CHANNEL;
 pub(crate) use domain::LAYOUT;

@@ -223,6 +223,22 @@ impl TenantTx {
         sent
     }
 
+    /// Runs a statement whose effect must not go unnoticed: dropped half-way, the transaction can
+    /// only be rolled back.
+    pub(crate) async fn fetch_whole<'q, E>(&mut self, query: E) -> Result<Option<PgRow>, Error>
+    where
+        E: Execute<'q, Postgres>,
+    {
+        let admitted = self.admit(query)?;
+        let scoped = self.scoped(admitted).await?;
+        let started = Instant::now();
+        self.unsettled = true;
+        let answer = self.lease.connection()?.raw().fetch_optional(scoped).await;
+        self.unsettled = false;
+        self.lease.statement_ended(started, self.assertion.tenant());
+        answer.map_err(|error| self.seen(error).into())
+    }
+
     /// Looks at an error on its way to the caller: remembers what the server said, and gives the
     /// connection up if that was the last.
     fn seen(&mut self, error: sqlx::Error) -> sqlx::Error {
@@ -268,7 +284,8 @@ impl TenantTx {
         if self.unsettled {
             return Err(Error::new(
                 ErrorKind::TransactionAborted,
-                "a savepoint was abandoned half-way: the transaction can only be rolled back",
+                "a savepoint, or what must be done as a whole, was abandoned half-way: the \
+                 transaction can only be rolled back",
             ));
         }
         Ok(())

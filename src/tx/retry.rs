@@ -1,8 +1,9 @@
 //! When a transaction is worth another attempt, and when to make it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Failure;
+use crate::error::Error;
 
 /// When and how often [`TenantScope::transaction`](crate::TenantScope::transaction) begins anew.
 ///
@@ -25,6 +26,7 @@ use super::Failure;
 pub struct RetryPolicy {
     max_attempts: u32,
     max_elapsed: Duration,
+    min_delay: Duration,
     first_delay: Duration,
     max_delay: Duration,
     lock_timeout: bool,
@@ -36,6 +38,7 @@ impl Default for RetryPolicy {
         Self {
             max_attempts: 5,
             max_elapsed: Duration::from_secs(10),
+            min_delay: Duration::ZERO,
             first_delay: Duration::from_millis(50),
             max_delay: Duration::from_secs(1),
             lock_timeout: false,
@@ -65,6 +68,12 @@ impl RetryPolicy {
         self
     }
 
+    /// The least that is waited, where the bounds above are not shorter. Default nothing.
+    pub fn min_delay(mut self, delay: Duration) -> Self {
+        self.min_delay = delay;
+        self
+    }
+
     /// Repeat after `lock_timeout` ran out too (55P03). Off by default: whoever holds the lock
     /// may go on holding it.
     pub fn on_lock_timeout(mut self) -> Self {
@@ -79,6 +88,62 @@ impl RetryPolicy {
         self
     }
 
+    /// Runs `statement`, and runs it again as this policy says.
+    ///
+    /// For single statements on a scope: what failed with one of these errors was not carried out.
+    /// Statements of a transaction cannot be repeated without it, see
+    /// [`TenantScope::transaction`](crate::TenantScope::transaction).
+    ///
+    /// ```no_run
+    /// # use tenantry::{Error, NumberSeries, TenantScope};
+    /// # async fn example(scope: TenantScope) -> Result<(), Error> {
+    /// let series = NumberSeries::new("invoice").prefix("INV-AXO").width(5);
+    /// let number: String = NumberSeries::retry_policy()
+    ///     .run(|| {
+    ///         sqlx::query_scalar(
+    ///             "INSERT INTO invoices (number, amount) VALUES (tenantry.next_number($1), $2) \
+    ///              RETURNING number",
+    ///         )
+    ///         .bind(&series)
+    ///         .bind(100)
+    ///         .fetch_one(&scope)
+    ///     })
+    ///     .await?;
+    /// # let _ = number;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// That of the last attempt.
+    ///
+    /// # Cancel safety
+    ///
+    /// That of `statement`.
+    pub async fn run<T, E, F>(&self, mut statement: impl FnMut() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, E>>,
+        Error: From<E>,
+    {
+        let started = Instant::now();
+        let mut attempts = 0;
+        loop {
+            let error = match statement().await {
+                Ok(value) => return Ok(value),
+                Err(error) => Error::from(error),
+            };
+            attempts += 1;
+            let failure = error.database_error().map(Failure::new);
+            let delay =
+                failure.and_then(|failure| self.next_delay(&failure, attempts, started.elapsed()));
+            let Some(delay) = delay else {
+                return Err(error);
+            };
+            tokio::time::sleep(delay).await;
+        }
+    }
+
     /// How long to wait before the next attempt; `None` if there is to be none.
     pub(crate) fn next_delay(
         &self,
@@ -91,7 +156,8 @@ impl RetryPolicy {
         }
         let doubled = 2_u32.saturating_pow(attempts.saturating_sub(1));
         let bound = self.first_delay.saturating_mul(doubled).min(self.max_delay);
-        let delay = bound.mul_f64(fastrand::f64());
+        let least = self.min_delay.min(bound);
+        let delay = least + (bound - least).mul_f64(fastrand::f64());
         (elapsed + delay < self.max_elapsed).then_some(delay)
     }
 
@@ -136,6 +202,33 @@ mod tests {
         assert!(!after(&plain, "23505", Some("number_key")));
         assert!(after(&more, "23505", Some("number_key")));
         assert!(!after(&more, "23505", Some("other_key")) && !after(&more, "23503", None));
+    }
+
+    #[test]
+    fn waits_at_least_so_long() {
+        let ms = Duration::from_millis;
+        let failure = failure("40001", None);
+        for (policy, least, most) in [
+            (
+                RetryPolicy::default()
+                    .delays(ms(150), ms(150))
+                    .min_delay(ms(50)),
+                ms(50),
+                ms(150),
+            ),
+            (
+                RetryPolicy::default()
+                    .delays(ms(20), ms(20))
+                    .min_delay(ms(50)),
+                ms(20),
+                ms(20),
+            ),
+        ] {
+            let delays = (1..=200).map(|n| policy.next_delay(&failure, n % 4 + 1, Duration::ZERO));
+            for delay in delays.map(|delay| delay.expect("again")) {
+                assert!((least..=most).contains(&delay), "{delay:?}");
+            }
+        }
     }
 
     #[test]
