@@ -2,6 +2,7 @@
 
 mod argument;
 mod assertion;
+mod authz;
 mod context;
 mod dangerous;
 mod directory;
@@ -26,6 +27,7 @@ mod tenant;
 pub mod testing;
 mod tx;
 
+pub use authz::{Authorizer, AuthorizerBuilder, Decision, Permission, PermissionPattern};
 pub use context::TenantContext;
 pub use dangerous::{DangerousRegistry, DangerousTx};
 pub use directory::{
