@@ -9,6 +9,7 @@ mod directory;
 mod error;
 mod job;
 mod lease;
+mod listen;
 mod preflight;
 mod quote;
 mod reader;
@@ -27,7 +28,10 @@ mod tenant;
 pub mod testing;
 mod tx;
 
-pub use authz::{Authorizer, AuthorizerBuilder, Decision, Permission, PermissionPattern};
+pub use authz::{
+    Authorizer, AuthorizerBuilder, AuthorizerStatus, Decision, Permission, PermissionPattern,
+    RoleAdmin,
+};
 pub use context::TenantContext;
 pub use dangerous::{DangerousRegistry, DangerousTx};
 pub use directory::{
