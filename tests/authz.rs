@@ -442,6 +442,25 @@ async fn nothing_gets_through_a_second_after_though_the_subscription_is_frozen()
     until(&authorizer, &alice, Granted).await;
 }
 
+#[tokio::test]
+async fn an_answer_vouches_from_when_it_was_asked_for_not_from_when_it_came() {
+    let stage = Stage::new(&["a"]).await;
+    // There and back takes longer than the bound.
+    let wire = Proxy::start(&stage.world.app, Duration::from_millis(600)).await;
+    let authorizer = Authorizer::builder().subscription(wire.before(&stage.world.app));
+    let authorizer = authorizer.build().await.expect("an authorizer");
+    let alice = stage.scope("a", "alice").await;
+    let trips = wire.trips();
+    let mut asked = authorizer.status().asked;
+    while wire.trips() < trips + 3 {
+        assert!(!authorizer.status().is_following);
+        assert_eq!(authorizer.check(&alice, &READ).await, Granted);
+        asked += 1;
+        assert_eq!(authorizer.status().asked, asked);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_subscription_counts_no_longer_and_comes_back_knowing_nothing() {
     let stage = Stage::new(&["a"]).await;
