@@ -191,10 +191,70 @@ fn an_answer_is_never_kept_behind_the_change_that_it_missed() {
                 world.listen();
             }
         });
-        listens.join().expect("no panic");
+        // Somebody else of the tenant is asked for, so that it is known again.
+        let other = thread::spawn({
+            let world = Arc::clone(&world);
+            move || {
+                let who = Who {
+                    user: "eve",
+                    ..who(0)
+                };
+                world.cache.ticket(&who, 0, None);
+            }
+        });
+        for thread in [listens, other] {
+            thread.join().expect("no panic");
+        }
         asks.join().expect("no panic");
         let known = world.cache.find(&who(0), now(), |known| *known);
         assert_ne!(known, Some(0), "the change was told of");
+    });
+}
+
+#[test]
+fn a_ticket_is_worth_nothing_once_something_was_heard() {
+    run(RandomScheduler::new(1), || {
+        let world = World::new();
+        world.open();
+        let (cache, alice) = (&world.cache, who(0));
+        let eve = Who {
+            user: "eve",
+            ..alice
+        };
+        let later = now() + Duration::from_secs(3_600);
+        let epoch = |number| Epoch {
+            number,
+            mark: number as u128,
+        };
+        let forget: [&dyn Fn(); 4] = [
+            &|| cache.changed(&TENANT),
+            &|| cache.all_changed(),
+            // It lives elsewhere, or is another registry's.
+            &|| drop(cache.ticket(&eve, 1, None)),
+            &|| drop(cache.ticket(&Who { registry: 2, ..eve }, 0, None)),
+        ];
+        for forget in forget {
+            cache.all_changed();
+            let ticket = cache.ticket(&alice, 0, None);
+            forget();
+            assert!(!cache.keep(&ticket, &alice, epoch(1), 0, later));
+            // The tenant is known again, and nothing yet of its epoch.
+            cache.ticket(&eve, 0, None);
+            assert!(!cache.keep(&ticket, &alice, epoch(1), 0, later));
+            assert_eq!(cache.find(&alice, now(), |known| *known), None);
+        }
+        // What was not heard of yet shows in the epoch.
+        cache.all_changed();
+        let ticket = cache.ticket(&alice, 0, None);
+        assert!(cache.keep(&ticket, &eve, epoch(1), 1, later));
+        assert!(cache.keep(&ticket, &alice, epoch(2), 2, later));
+        assert_eq!(cache.find(&eve, now(), |known| *known), None);
+        assert!(!cache.keep(&ticket, &eve, epoch(1), 1, later));
+        assert_eq!(cache.find(&alice, now(), |known| *known), Some(2));
+        // The same number of another history: nothing of it is believed.
+        let other = Epoch { number: 2, mark: 7 };
+        assert!(!cache.keep(&ticket, &eve, other, 1, later));
+        assert_eq!(cache.find(&alice, now(), |known| *known), None);
     });
 }
 
@@ -207,7 +267,7 @@ fn as_many_are_known_as_are_counted() {
             .map(|n| {
                 let cache = Arc::clone(&cache);
                 thread::spawn(move || {
-                    for turn in 0..6_u8 {
+                    for turn in 0..20_u8 {
                         let tenant = thread_rng().gen_range(0..3);
                         let user = format!("{n} {turn}");
                         let who = Who {
@@ -223,7 +283,7 @@ fn as_many_are_known_as_are_counted() {
                             mark: number as u128,
                         };
                         cache.keep(&ticket, &who, epoch, 0, now() + BOUND);
-                        match thread_rng().gen_range(0..6) {
+                        match thread_rng().gen_range(0..20) {
                             0 => cache.changed(&tenant),
                             1 => cache.all_changed(),
                             _ => {}
