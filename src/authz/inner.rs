@@ -101,6 +101,7 @@ impl Inner {
         let who = who(scope, user, route);
         #[cfg(feature = "redis")]
         if let (Some(redis), Some(epoch)) = (&self.redis, ticket.epoch)
+            && cache.is_current(sync::now())
             && let Some(held) = redis.find(scope.tenant().as_str(), user, epoch).await
         {
             let held = Arc::new(held);
