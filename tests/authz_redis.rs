@@ -42,6 +42,27 @@ async fn keys(connection: &mut MultiplexedConnection) -> Vec<String> {
     keys
 }
 
+async fn value(connection: &mut MultiplexedConnection, key: &str) -> Vec<u8> {
+    let value = redis::cmd("GET").arg(key).query_async(connection).await;
+    value.expect("a value")
+}
+
+/// Waits until a process that found them damaged has told Redis anew, and nothing is under way.
+async fn put_right(connection: &mut MultiplexedConnection, keys: &[String], values: &[Vec<u8>]) {
+    eventually("they are right", async || {
+        let mut right = 0;
+        for (key, right_one) in keys.iter().zip(values) {
+            let found = redis::cmd("GET")
+                .arg(key)
+                .query_async::<Vec<u8>>(connection)
+                .await;
+            right += usize::from(found.is_ok_and(|found| found == *right_one));
+        }
+        right == keys.len()
+    })
+    .await;
+}
+
 /// Members without a role, beside `alice`.
 async fn users(stage: &Stage, id: &str, users: &[&str]) {
     for user in users {
@@ -140,11 +161,7 @@ async fn what_is_there_is_believed_of_nobody_else() {
     let keys = keys(&mut connection).await;
     let mut values = Vec::new();
     for key in &keys {
-        let value: Vec<u8> = redis::cmd("GET")
-            .arg(key)
-            .query_async(&mut connection)
-            .await
-            .expect("a value");
+        let value = value(&mut connection, key).await;
         // Nothing that says who it is.
         for secret in ["alice", "eve"] {
             assert!(!key.contains(secret));
@@ -175,20 +192,7 @@ async fn what_is_there_is_believed_of_nobody_else() {
             }
         }
         assert_eq!(second.status().found_in_redis, 0);
-        // It has put them right, and nothing is under way.
-        eventually("they are right", async || {
-            let mut right = 0;
-            for (key, value) in keys.iter().zip(&values) {
-                let found: Vec<u8> = redis::cmd("GET")
-                    .arg(key)
-                    .query_async(&mut connection)
-                    .await
-                    .expect("a value");
-                right += usize::from(found == *value);
-            }
-            right == keys.len()
-        })
-        .await;
+        put_right(&mut connection, &keys, &values).await;
     }
 }
 
@@ -198,6 +202,10 @@ async fn what_is_damaged_is_ignored() {
     known(&stage, &["a"], &server.url()).await;
     let mut connection = connect(&server.url()).await;
     let keys = keys(&mut connection).await;
+    let mut values = Vec::new();
+    for key in &keys {
+        values.push(value(&mut connection, key).await);
+    }
     let damages: [(&str, &[&str]); 7] = [
         ("SET", &[""]),
         (
@@ -239,6 +247,7 @@ async fn what_is_damaged_is_ignored() {
         }
         assert_eq!(second.status().found_in_redis, 0, "{command} {arguments:?}");
         assert_eq!(second.status().asked, 2, "{command} {arguments:?}");
+        put_right(&mut connection, &keys, &values).await;
     }
 }
 

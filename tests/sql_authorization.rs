@@ -267,7 +267,7 @@ async fn two_halves_of_a_circle_are_refused_at_once_too() -> Outcome {
 }
 
 /// What is told next. The bound is for a test that fails.
-async fn told(listener: &mut PgListener) -> Outcome<PgNotification> {
+async fn next(listener: &mut PgListener) -> Outcome<PgNotification> {
     let told = listener.recv();
     Ok(tokio::time::timeout(std::time::Duration::from_secs(60), told).await??)
 }
@@ -321,7 +321,7 @@ async fn each_change_raises_the_epoch_and_is_told_when_it_is_committed() -> Outc
         assert!(parts(&after).0 > parts(&before).0, "{sql}");
         assert_ne!(parts(&after).1, parts(&before).1, "{sql}");
         // Only those that were committed are told, and each of them is.
-        assert_eq!(told(&mut listener).await?.payload(), A, "{sql}");
+        assert_eq!(next(&mut listener).await?.payload(), A, "{sql}");
         assert_eq!(epoch(&database, B).await?, "none");
     }
     let before = epoch(&database, A).await?;
@@ -334,12 +334,12 @@ async fn each_change_raises_the_epoch_and_is_told_when_it_is_committed() -> Outc
         format!("INSERT INTO tenantry.roles (tenant_id, role) VALUES ('{B}', 'x'), ('{A}', 'x')");
     run(&mut admin, &both).await?;
     let mut told =
-        [told(&mut listener).await?, told(&mut listener).await?].map(|it| it.payload().to_owned());
+        [next(&mut listener).await?, next(&mut listener).await?].map(|it| it.payload().to_owned());
     told.sort();
     assert_eq!(told, [A, B]);
     let before = (epoch(&database, A).await?, epoch(&database, B).await?);
     run(&mut admin, "TRUNCATE tenantry.role_permissions").await?;
-    assert_eq!(told(&mut listener).await?.payload(), "");
+    assert_eq!(next(&mut listener).await?.payload(), "");
     assert_ne!(epoch(&database, A).await?, before.0);
     assert_ne!(epoch(&database, B).await?, before.1);
     Ok(())

@@ -33,6 +33,9 @@ const MOST_NANOSECONDS: f64 = 1_000.0;
 /// What two threads on tenants of their own may take, to one.
 const MOST_BESIDE: f64 = 1.25;
 
+/// What the map behind one lock takes at least, where two threads do run at the same time.
+const LEAST_OF_SPECIMEN: f64 = 1.5;
+
 fn main() -> ExitCode {
     let stage = Stage::start();
     let mut report = Report::new(&format!(
@@ -85,18 +88,28 @@ fn main() -> ExitCode {
         MOST_NANOSECONDS,
         "ns a check, of all tenants in turn",
     );
-    report.limit(
+    let (beside, of_specimen) = (
         percentile(&beside, 50.0),
-        MOST_BESIDE,
-        "times as much with two threads on two tenants",
+        percentile(&specimen_beside, 50.0),
     );
+    // Threads that hardly ever ran at the same time could not get in each other's way.
+    if of_specimen >= LEAST_OF_SPECIMEN {
+        report.limit(
+            beside,
+            MOST_BESIDE,
+            "times as much with two threads on two tenants",
+        );
+    } else {
+        report.line(&format!(
+            "  {beside:.2} times as much with two threads on two tenants: DISTURBED"
+        ));
+    }
     report.line(&format!(
         "  {:.2} times as much with two threads on one tenant",
         percentile(&same, 50.0)
     ));
     report.line(&format!(
-        "  {:.2} times as much with two threads on two tenants, for a map behind one lock",
-        percentile(&specimen_beside, 50.0),
+        "  {of_specimen:.2} times as much with two threads on two tenants, for a map behind one lock",
     ));
     report.line(&format!("  {missed} checks found nothing that counted"));
     report.finish()
