@@ -93,7 +93,7 @@ async fn known(stage: &Stage, tenants: &[&str], url: &str) -> Authorizer {
 
 #[tokio::test]
 async fn what_one_process_found_out_the_next_one_has_in_one_round_trip() {
-    let (stage, server) = (Stage::new(&["a"]).await, RedisServer::start());
+    let (stage, server) = (Stage::new(&["a"]).await, RedisServer::start().await);
     known(&stage, &["a"], &server.url()).await;
     let address = PgConnectOptions::new_without_pgpass()
         .host("127.0.0.1")
@@ -138,7 +138,7 @@ async fn what_one_process_found_out_the_next_one_has_in_one_round_trip() {
 
 #[tokio::test]
 async fn what_is_there_from_before_a_revocation_is_not_believed() {
-    let (stage, server) = (Stage::new(&["a"]).await, RedisServer::start());
+    let (stage, server) = (Stage::new(&["a"]).await, RedisServer::start().await);
     let first = known(&stage, &["a"], &server.url()).await;
     let (eve, alice) = (
         stage.scope("a", "eve").await,
@@ -155,7 +155,7 @@ async fn what_is_there_from_before_a_revocation_is_not_believed() {
 
 #[tokio::test]
 async fn what_is_there_is_believed_of_nobody_else() {
-    let (stage, server) = (Stage::new(&["a", "b"]).await, RedisServer::start());
+    let (stage, server) = (Stage::new(&["a", "b"]).await, RedisServer::start().await);
     known(&stage, &["a", "b"], &server.url()).await;
     let mut connection = connect(&server.url()).await;
     let keys = keys(&mut connection).await;
@@ -198,7 +198,7 @@ async fn what_is_there_is_believed_of_nobody_else() {
 
 #[tokio::test]
 async fn what_is_damaged_is_ignored() {
-    let (stage, server) = (Stage::new(&["a"]).await, RedisServer::start());
+    let (stage, server) = (Stage::new(&["a"]).await, RedisServer::start().await);
     known(&stage, &["a"], &server.url()).await;
     let mut connection = connect(&server.url()).await;
     let keys = keys(&mut connection).await;
@@ -268,7 +268,7 @@ async fn redis_may_be_down_and_come_back() {
         let scope = stage.scope("a", user).await;
         assert_eq!(in_time(authorizer.check(&scope, &READ)).await, Some(Denied));
     }
-    let server = RedisServer::start_on(port);
+    let server = RedisServer::start_on(port).await;
     let mut connection = connect(&server.url()).await;
     let mut n = 0;
     eventually("it is told again", async || {

@@ -230,8 +230,12 @@ fn a_ticket_is_worth_nothing_once_something_was_heard() {
             &|| cache.changed(&TENANT),
             &|| cache.all_changed(),
             // It lives elsewhere, or is another registry's.
-            &|| drop(cache.ticket(&eve, 1, None)),
-            &|| drop(cache.ticket(&Who { registry: 2, ..eve }, 0, None)),
+            &|| {
+                let _ = cache.ticket(&eve, 1, None);
+            },
+            &|| {
+                let _ = cache.ticket(&Who { registry: 2, ..eve }, 0, None);
+            },
         ];
         for forget in forget {
             cache.all_changed();

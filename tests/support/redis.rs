@@ -20,10 +20,10 @@ impl RedisServer {
     /// # Panics
     ///
     /// Where there is no `redis-server` in the path.
-    pub fn start() -> Self {
+    pub async fn start() -> Self {
         // Somebody else may take the port meanwhile.
         for _ in 0..10 {
-            if let Some(server) = Self::try_start(free_port()) {
+            if let Some(server) = Self::try_start(free_port()).await {
                 return server;
             }
         }
@@ -31,11 +31,11 @@ impl RedisServer {
     }
 
     /// Again on the port of one that has ended.
-    pub fn start_on(port: u16) -> Self {
-        Self::try_start(port).expect("the port is still free")
+    pub async fn start_on(port: u16) -> Self {
+        Self::try_start(port).await.expect("the port is still free")
     }
 
-    fn try_start(port: u16) -> Option<Self> {
+    async fn try_start(port: u16) -> Option<Self> {
         let script = format!(
             "redis-server --bind 127.0.0.1 --port {port} --save '' --appendonly no --dir /tmp \
              --daemonize no >/dev/null 2>&1 & server=$!; cat >/dev/null; kill $server; wait $server"
@@ -53,7 +53,7 @@ impl RedisServer {
             {
                 return Some(server);
             }
-            std::thread::sleep(Duration::from_millis(10));
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         None
     }
