@@ -2,12 +2,14 @@
 
 mod argument;
 mod assertion;
+mod authz;
 mod context;
 mod dangerous;
 mod directory;
 mod error;
 mod job;
 mod lease;
+mod listen;
 mod preflight;
 mod quote;
 mod reader;
@@ -29,6 +31,10 @@ pub mod testing;
 mod trail;
 mod tx;
 
+pub use authz::{
+    Authorizer, AuthorizerBuilder, AuthorizerStatus, Decision, Permission, PermissionPattern,
+    RoleAdmin,
+};
 pub use context::TenantContext;
 pub use dangerous::{DangerousRegistry, DangerousTx};
 pub use directory::{

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use sqlx::PgConnection;
 
+use super::authorization::Authorization;
 use super::column::{TenantColumn, TenantType};
 use super::domain::{self, LAYOUT, OLDEST_LAYOUT};
 use super::number_series::NumberSeriesTables;
@@ -110,6 +111,12 @@ impl Installation {
     /// A table that all tenants read and none writes. The name is read as by [`table`](Self::table).
     pub fn reference_table(&self, name: impl Into<String>) -> ReferenceTable {
         ReferenceTable::new(self.clone(), name.into())
+    }
+
+    /// The tables of members, roles and permissions, which an [`Authorizer`](crate::Authorizer)
+    /// reads.
+    pub fn authorization(&self) -> Authorization {
+        Authorization::new(self.clone())
     }
 
     /// The counters behind a [`NumberSeries`](crate::NumberSeries).

@@ -3,9 +3,10 @@
 //! [`Installation`] makes the schema `tenantry` with the argument type that carries the tenant of
 //! each statement. [`TenantTable`] puts a table under row level security, [`ReferenceTable`] makes
 //! one readable by all tenants and writable by none, and [`TenantTable::advice`] names what these
-//! leave to you. [`NumberSeriesTables`] and [`TrailTables`] make what numbers and the audit log are
-//! kept in. [`ControlTables`] makes the table of tenants in a control database, and
-//! [`DangerousAccess`] the record of access to the rows of all tenants. Each gives its SQL as text,
+//! leave to you. [`Authorization`] makes the tables of members and their roles,
+//! [`NumberSeriesTables`] and [`TrailTables`] what numbers and the audit log are kept in,
+//! [`ControlTables`] the table of tenants in a control database, and [`DangerousAccess`] the record
+//! of access to the rows of all tenants. Each gives its SQL as text,
 //! for your own migrations, and runs the same text itself.
 //!
 //! A script is one statement (a `DO` block), so it is carried out as a whole or not at all, be it
@@ -33,6 +34,7 @@
 //! ```
 
 mod advice;
+mod authorization;
 mod column;
 mod control;
 mod dangerous_access;
@@ -46,6 +48,7 @@ mod tenant_rows;
 mod trail;
 
 pub use advice::{Advice, AdviceRule};
+pub use authorization::Authorization;
 pub use column::TenantType;
 pub use control::ControlTables;
 pub use dangerous_access::DangerousAccess;
@@ -55,5 +58,6 @@ pub use reference::ReferenceTable;
 pub use table::TenantTable;
 pub use trail::TrailTables;
 
+pub(crate) use authorization::CHANNEL as AUTHORIZATION_CHANNEL;
 pub(crate) use control::CHANNEL;
 pub(crate) use domain::LAYOUT;
