@@ -25,6 +25,8 @@ mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tx;
+#[cfg(any(feature = "tower", feature = "actix"))]
+pub mod web;
 
 pub use context::TenantContext;
 pub use dangerous::{DangerousRegistry, DangerousTx};

@@ -22,6 +22,7 @@ const LAYERS: Table = &[
     ("testing", &["registry", "tenant"]),
     ("job", &["registry", "scope", "context", "error"]),
     ("sqlite", &["tx", "slots", "lease", "context", "tenant", "error"]),
+    ("web", &["resolve", "registry", "scope", "tx", "tenant", "error"]),
     ("resolve", &["context"]),
     ("registry", &["dangerous", "scope", "slots", "lease", "context", "directory", "tenant", "settings", "error"]),
     ("reader", &["scope", "tx", "argument", "context"]),
