@@ -2,6 +2,7 @@
 
 mod argument;
 mod assertion;
+mod authz;
 mod context;
 mod dangerous;
 mod directory;
@@ -28,6 +29,7 @@ mod tx;
 #[cfg(any(feature = "tower", feature = "actix"))]
 pub mod web;
 
+pub use authz::{Authorizer, AuthorizerBuilder, Decision, Permission, PermissionPattern};
 pub use context::TenantContext;
 pub use dangerous::{DangerousRegistry, DangerousTx};
 pub use directory::{
