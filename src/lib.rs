@@ -46,7 +46,12 @@ pub use registry::{
     RegistryStatus, ServerStatus, ShutdownReport, Stopped, TenantRegistry, TenantRegistryBuilder,
     TenantStatus,
 };
-pub use resolve::{HeaderFields, RequestHead, ResolveError, ResolveErrorKind, TenantResolver};
+#[cfg(feature = "jwt")]
+pub use resolve::jwt;
+pub use resolve::{
+    AgreesWith, HeaderFields, HeaderResolver, HostResolver, Or, PathResolver, RequestHead,
+    ResolveError, ResolveErrorKind, TenantResolver,
+};
 pub use scope::TenantScope;
 pub use settings::ContextSettings;
 pub use slots::EvictionCause;

@@ -24,7 +24,7 @@ const LAYERS: Table = &[
     ("sqlite", &["tx", "slots", "lease", "context", "tenant", "error"]),
     ("web", &["authz", "resolve", "registry", "scope", "tx", "tenant", "error"]),
     ("authz", &["scope", "directory", "error"]),
-    ("resolve", &["context"]),
+    ("resolve", &["context", "tenant", "error"]),
     ("registry", &["dangerous", "scope", "slots", "lease", "context", "directory", "tenant", "settings", "error"]),
     ("reader", &["scope", "tx", "argument", "context"]),
     ("dangerous", &["tx", "slots", "argument", "lease", "statement", "quote", "error"]),

@@ -17,15 +17,15 @@ pub enum ResolveErrorKind {
     /// It says so in a form that is not accepted: not a tenant id, a field that is there twice, a
     /// host that is none of ours.
     Malformed,
-    /// Two parts of the request name different tenants.
+    /// Two parts of the request name different tenants, or different users.
     Disagreement,
     /// There is no token, or none in the form `Bearer ..`.
     TokenAbsent,
     /// What was sent as a token is none.
     TokenMalformed,
-    /// Its algorithm is not among those that are accepted for its key, or is `none`.
+    /// Its algorithm is not the one of its key, or is `none`.
     TokenAlgorithm,
-    /// It is signed with a key that is not in the key set.
+    /// It names a key that is not in the key set, or none where the set has several.
     TokenKey,
     /// Its signature is not that of the key.
     TokenSignature,
@@ -37,7 +37,8 @@ pub enum ResolveErrorKind {
     TokenIssuer,
     /// It is meant for someone else.
     TokenAudience,
-    /// It lacks a claim: the user, the organisation, the time it expires at.
+    /// It lacks a claim (the user, the organisation, issuer, audience, the time it expires at), or
+    /// has one that is of no use: an organisation that is no tenant id, a time that is no number.
     TokenClaims,
     /// The keys, or whatever else a resolver asks for, are out of reach: try again later.
     Unavailable,
@@ -53,6 +54,14 @@ impl ResolveError {
     pub fn kind(&self) -> ResolveErrorKind {
         self.0
     }
+
+    /// Whether the request says nothing, so that another resolver may be asked.
+    pub(super) fn is_silence(&self) -> bool {
+        matches!(
+            self.0,
+            ResolveErrorKind::Absent | ResolveErrorKind::TokenAbsent
+        )
+    }
 }
 
 impl fmt::Display for ResolveError {
@@ -62,7 +71,7 @@ impl fmt::Display for ResolveError {
             ResolveErrorKind::Malformed => {
                 "the request names its tenant in a form that is not accepted"
             }
-            ResolveErrorKind::Disagreement => "two parts of the request name different tenants",
+            ResolveErrorKind::Disagreement => "two parts of the request contradict each other",
             ResolveErrorKind::TokenAbsent => "the request carries no bearer token",
             ResolveErrorKind::TokenMalformed => "the token is malformed",
             ResolveErrorKind::TokenAlgorithm => {
@@ -74,7 +83,9 @@ impl fmt::Display for ResolveError {
             ResolveErrorKind::TokenNotYetValid => "the token is not valid yet",
             ResolveErrorKind::TokenIssuer => "the token was issued by someone else",
             ResolveErrorKind::TokenAudience => "the token is meant for someone else",
-            ResolveErrorKind::TokenClaims => "the token lacks a claim that is needed",
+            ResolveErrorKind::TokenClaims => {
+                "the token lacks a claim that is needed, or has one that is of no use"
+            }
             ResolveErrorKind::Unavailable => "the request cannot be checked at the moment",
         })
     }
