@@ -2,6 +2,7 @@
 
 use std::future::{Ready, ready};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use actix_web::body::{BoxBody, EitherBody, MessageBody};
@@ -11,6 +12,9 @@ use actix_web::http::header::{self, HeaderMap};
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, HttpResponse, ResponseError};
 use futures_core::future::LocalBoxFuture;
 
+use super::permission::{
+    PermissionService, Permitted, RequirePermission, RequiredPermission, permitted,
+};
 use super::rejection::{CONTENT_TYPE, Rejection};
 use super::request::{RequestTransaction, Scope, Tx};
 use super::tenant::{TenantLayer, TenantService};
@@ -20,7 +24,7 @@ use crate::scope::TenantScope;
 
 impl ResponseError for Rejection {
     fn status_code(&self) -> StatusCode {
-        StatusCode::from_u16(self.status()).expect("new() checked that it is 400 to 599")
+        StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     fn error_response(&self) -> HttpResponse<BoxBody> {
@@ -58,6 +62,17 @@ impl FromRequest for Tx {
     }
 }
 
+impl<P: RequiredPermission> FromRequest for Permitted<P> {
+    type Error = Rejection;
+    type Future = LocalBoxFuture<'static, Result<Self, Rejection>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let extensions = request.extensions();
+        let (scope, authorizer) = (extensions.get().cloned(), extensions.get().cloned());
+        Box::pin(Self::found(scope, authorizer, extensions.get()))
+    }
+}
+
 impl<S, B> Transform<S, ServiceRequest> for TenantLayer
 where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
@@ -92,9 +107,15 @@ where
         Box::pin(async move {
             let admitted = layer.admit(&head(&request)).await;
             match admitted {
-                Ok(scope) => request.extensions_mut().insert(scope),
+                Ok(admitted) => {
+                    let mut extensions = request.extensions_mut();
+                    extensions.insert(admitted.scope);
+                    if let Some(authorizer) = admitted.authorizer {
+                        extensions.insert(authorizer);
+                    }
+                }
                 Err(rejection) => return Ok(refused(request.into_parts().0, rejection)),
-            };
+            }
             Ok(inner.call(request).await?.map_into_left_body())
         })
     }
@@ -145,6 +166,48 @@ where
                 Ok(()) => response.map_into_left_body(),
                 Err(rejection) => refused(response.into_parts().0, rejection),
             })
+        })
+    }
+}
+
+impl<S, B> Transform<S, ServiceRequest> for RequirePermission
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
+    B: MessageBody + 'static,
+{
+    type Response = ServiceResponse<EitherBody<B>>;
+    type Error = actix_web::Error;
+    type Transform = PermissionService<Rc<S>>;
+    type InitError = ();
+    type Future = Ready<Result<Self::Transform, ()>>;
+
+    fn new_transform(&self, inner: S) -> Self::Future {
+        ready(Ok(self.around(Rc::new(inner))))
+    }
+}
+
+impl<S, B> Service<ServiceRequest> for PermissionService<Rc<S>>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
+    B: MessageBody + 'static,
+{
+    type Response = ServiceResponse<EitherBody<B>>;
+    type Error = actix_web::Error;
+    type Future = LocalBoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&self, request: ServiceRequest) -> Self::Future {
+        let (inner, permission) = (Rc::clone(&self.inner), Arc::clone(&self.permission));
+        let scope = request.extensions().get().cloned();
+        let authorizer = request.extensions().get().cloned();
+        Box::pin(async move {
+            match permitted(scope, authorizer, &permission).await {
+                Ok(_) => Ok(inner.call(request).await?.map_into_left_body()),
+                Err(rejection) => Ok(refused(request.into_parts().0, rejection)),
+            }
         })
     }
 }

@@ -9,7 +9,8 @@
 //!   [`TenantScope`](crate::TenantScope) into it, or answers with a [`Rejection`].
 //! * [`TransactionLayer`] gives it a transaction that is begun at its first use, committed before a
 //!   success is told, and rolled back otherwise.
-//! * [`Scope`] and [`Tx`] are the arguments by which a handler gets at them.
+//! * [`RequirePermission`] lets only those through who may.
+//! * [`Scope`], [`Tx`] and [`Permitted`] are the arguments by which a handler gets at them.
 //!
 //! ```no_run
 //! # #[cfg(feature = "axum")] mod example {
@@ -49,6 +50,7 @@
 mod actix;
 #[cfg(feature = "axum")]
 mod axum;
+mod permission;
 mod rejection;
 mod request;
 mod tenant;
@@ -56,6 +58,7 @@ mod tenant;
 mod tower;
 mod transaction;
 
+pub use permission::{PermissionService, Permitted, RequirePermission, RequiredPermission};
 pub use rejection::Rejection;
 pub use request::{Scope, Tx};
 pub use tenant::{TenantLayer, TenantService};

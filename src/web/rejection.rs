@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde_json::Value;
 
 use crate::error::{Error, ErrorKind};
 use crate::resolve::{ResolveError, ResolveErrorKind};
@@ -126,18 +126,9 @@ impl Rejection {
 
     /// The body, JSON of the type `application/problem+json`.
     pub fn body(&self) -> Vec<u8> {
-        #[derive(Serialize)]
-        struct Problem {
-            r#type: String,
-            title: &'static str,
-            status: u16,
-        }
-        let problem = Problem {
-            r#type: format!("/problems/{}", self.name),
-            title: self.title,
-            status: self.status,
-        };
-        serde_json::to_vec(&problem).expect("two strings and a number are JSON")
+        let kind = Value::from(format!("/problems/{}", self.name));
+        let (title, status) = (Value::from(self.title), self.status);
+        format!(r#"{{"type":{kind},"title":{title},"status":{status}}}"#).into_bytes()
     }
 
     /// For what is not the client's fault and none of its business. `what` is for those who run the
@@ -273,7 +264,7 @@ const BAD_TENANT: Rejection = Rejection::new(
 const TENANTS_DISAGREE: Rejection = Rejection::new(
     400,
     "tenants-disagree",
-    "two parts of the request name different tenants",
+    "two parts of the request contradict each other",
 );
 const INVALID_CURSOR: Rejection = Rejection::new(
     400,
@@ -313,7 +304,10 @@ const TOKEN_EXPIRED: Rejection = token!("token-expired", "the token has expired"
 const TOKEN_NOT_YET_VALID: Rejection = token!("token-not-yet-valid", "the token is not valid yet");
 const TOKEN_ISSUER: Rejection = token!("token-issuer", "the token was issued by someone else");
 const TOKEN_AUDIENCE: Rejection = token!("token-audience", "the token is meant for someone else");
-const TOKEN_CLAIMS: Rejection = token!("token-claims", "the token lacks a claim that is needed");
+const TOKEN_CLAIMS: Rejection = token!(
+    "token-claims",
+    "the token lacks a claim that is needed, or has one that is of no use"
+);
 
 const SUSPENDED: Rejection = Rejection::new(403, "tenant-suspended", "this tenant is suspended");
 const NOT_A_MEMBER: Rejection = Rejection::new(

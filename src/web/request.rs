@@ -5,6 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
 use super::rejection::{OUTCOME_UNKNOWN, Rejection};
 use crate::error::{Error, ErrorKind};
@@ -157,8 +158,12 @@ impl fmt::Debug for Tx {
 pub(super) struct RequestTransaction {
     options: Arc<TxOptions>,
     state: Arc<Mutex<State>>,
+    /// Read by each check of a permission that is under way. Actix extracts all arguments at once,
+    /// and a check that waits for a connection must not wait for the one that its own request has.
+    checks: Arc<RwLock<()>>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one, behind a pointer")]
 enum State {
     /// Nobody has asked for it.
     Unbegun,
@@ -183,7 +188,13 @@ impl RequestTransaction {
         Self {
             options,
             state: Arc::new(Mutex::new(State::Unbegun)),
+            checks: Arc::default(),
         }
+    }
+
+    /// As long as this is held, the transaction is not begun.
+    pub(super) fn check(&self) -> Option<OwnedRwLockReadGuard<()>> {
+        Arc::clone(&self.checks).try_read_owned().ok()
     }
 
     /// To be held by whoever answers the request, from before anybody can ask for the transaction.
@@ -196,6 +207,7 @@ impl RequestTransaction {
             return Ok(self.out(tx));
         }
         let beginning = Beginning(self);
+        drop(self.checks.write().await);
         let tx = scope.begin_with(&self.options).await?;
         if !self.pass(State::Beginning, State::Out) {
             return Err(refusal(&State::Answered));
@@ -279,7 +291,7 @@ fn refusal(state: &State) -> Rejection {
     })
 }
 
-fn no_tenant_layer() -> Rejection {
+pub(super) fn no_tenant_layer() -> Rejection {
     Rejection::internal(
         "a handler takes tenantry::web::Scope, Tx or Permitted, and no tenantry::web::TenantLayer is \
          installed around it",

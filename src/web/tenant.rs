@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::rejection::Rejection;
+use crate::authz::Authorizer;
 use crate::registry::TenantRegistry;
 use crate::resolve::{RequestHead, TenantResolver};
 use crate::scope::TenantScope;
@@ -19,20 +20,29 @@ use crate::scope::TenantScope;
 ///
 /// A tower service behind it finds the [`TenantScope`] in the extensions of the request.
 #[derive(Clone)]
-pub struct TenantLayer(Arc<Entrance>);
-
-struct Entrance {
+pub struct TenantLayer {
     registry: TenantRegistry,
-    resolver: Box<dyn TenantResolver>,
+    resolver: Arc<dyn TenantResolver>,
+    authorizer: Option<Authorizer>,
 }
 
 impl TenantLayer {
     /// Requests are resolved by this resolver, and bound to this registry.
     pub fn new(registry: TenantRegistry, resolver: impl TenantResolver) -> Self {
-        Self(Arc::new(Entrance {
+        Self {
             registry,
-            resolver: Box::new(resolver),
-        }))
+            resolver: Arc::new(resolver),
+            authorizer: None,
+        }
+    }
+
+    /// Only members of the tenant come in, as this authorizer knows them, and it is the one that
+    /// [`RequirePermission`](super::RequirePermission) and [`Permitted`](super::Permitted) ask.
+    /// Without one, whoever the resolver lets in is in.
+    #[must_use]
+    pub fn authorizer(mut self, authorizer: Authorizer) -> Self {
+        self.authorizer = Some(authorizer);
+        self
     }
 
     pub(super) fn around<S>(&self, inner: S) -> TenantService<S> {
@@ -42,18 +52,30 @@ impl TenantLayer {
         }
     }
 
-    pub(super) async fn admit(&self, head: &RequestHead<'_>) -> Result<TenantScope, Rejection> {
-        let entrance = &*self.0;
-        let context = entrance.resolver.resolve(head).await?;
-        let scope = entrance.registry.scope(context).await?;
-        Ok(scope)
+    /// What is to be put into the request.
+    pub(super) async fn admit(&self, head: &RequestHead<'_>) -> Result<Admitted, Rejection> {
+        let context = self.resolver.resolve(head).await?;
+        let scope = self.registry.scope(context).await?;
+        let authorizer = self.authorizer.clone();
+        if let Some(authorizer) = &authorizer {
+            authorizer.require_member(&scope).await?;
+        }
+        Ok(Admitted { scope, authorizer })
     }
 }
 
 impl fmt::Debug for TenantLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TenantLayer").finish_non_exhaustive()
+        f.debug_struct("TenantLayer")
+            .field("has_authorizer", &self.authorizer.is_some())
+            .finish_non_exhaustive()
     }
+}
+
+/// What a request carries from here on.
+pub(super) struct Admitted {
+    pub(super) scope: TenantScope,
+    pub(super) authorizer: Option<Authorizer>,
 }
 
 /// What a [`TenantLayer`] makes of a service.

@@ -1,6 +1,7 @@
 //! Everything on tower.
 
 use std::mem;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -10,6 +11,9 @@ use http::{Extensions, HeaderMap, HeaderValue, Request, Response, StatusCode, he
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::permission::{
+    PermissionService, Permitted, RequirePermission, RequiredPermission, permitted,
+};
 use super::rejection::{CONTENT_TYPE, Rejection};
 use super::request::{RequestTransaction, Scope, Tx};
 use super::tenant::{TenantLayer, TenantService};
@@ -23,7 +27,7 @@ impl Rejection {
     pub fn response<B: From<Bytes>>(&self) -> Response<B> {
         let mut response = Response::new(B::from(Bytes::from(self.body())));
         *response.status_mut() =
-            StatusCode::from_u16(self.status()).expect("new() checked that it is 400 to 599");
+            StatusCode::from_u16(self.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -69,6 +73,25 @@ impl Tx {
     }
 }
 
+impl<P: RequiredPermission> Permitted<P> {
+    /// The scope of the request with these extensions, if its user may.
+    ///
+    /// # Errors
+    ///
+    /// As [`Authorizer::require`](crate::Authorizer::require); 500 where there is no
+    /// [`TenantLayer`] with an authorizer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub fn of(
+        request: &Extensions,
+    ) -> impl Future<Output = Result<Self, Rejection>> + Send + 'static {
+        let (scope, authorizer) = (request.get().cloned(), request.get().cloned());
+        Self::found(scope, authorizer, request.get())
+    }
+}
+
 impl<S> Layer<S> for TenantLayer {
     type Service = TenantService<S>;
 
@@ -100,9 +123,14 @@ where
         Box::pin(async move {
             let (mut parts, body) = request.into_parts();
             match layer.admit(&head(&parts)).await {
-                Ok(scope) => parts.extensions.insert(scope),
+                Ok(admitted) => {
+                    parts.extensions.insert(admitted.scope);
+                    if let Some(authorizer) = admitted.authorizer {
+                        parts.extensions.insert(authorizer);
+                    }
+                }
                 Err(rejection) => return Ok(rejection.response()),
-            };
+            }
             inner.call(Request::from_parts(parts, body)).await
         })
     }
@@ -145,6 +173,44 @@ where
                 Ok(()) => response,
                 Err(rejection) => rejection.response(),
             })
+        })
+    }
+}
+
+impl<S> Layer<S> for RequirePermission {
+    type Service = PermissionService<S>;
+
+    fn layer(&self, inner: S) -> PermissionService<S> {
+        self.around(inner)
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for PermissionService<S>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send,
+    B: Send + 'static,
+    R: From<Bytes>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let next = self.inner.clone();
+        let mut inner = mem::replace(&mut self.inner, next);
+        let permission = Arc::clone(&self.permission);
+        let scope = request.extensions().get().cloned();
+        let authorizer = request.extensions().get().cloned();
+        Box::pin(async move {
+            match permitted(scope, authorizer, &permission).await {
+                Ok(_) => inner.call(request).await,
+                Err(rejection) => Ok(rejection.response()),
+            }
         })
     }
 }
