@@ -160,12 +160,18 @@ where
         request.extensions_mut().insert(transaction);
         let answer = self.inner.call(request);
         Box::pin(async move {
-            let response = answer.await?;
-            let status = response.status().as_u16();
-            Ok(match answering.answered(status).await {
-                Ok(()) => response.map_into_left_body(),
-                Err(rejection) => refused(response.into_parts().0, rejection),
-            })
+            // An error is an answer as well, and nothing keeps it from being a success. It is asked
+            // for its status alone: some give their answer away only once.
+            let answer = answer.await;
+            let status = match &answer {
+                Ok(response) => response.status(),
+                Err(error) => error.as_response_error().status_code(),
+            };
+            match (answering.answered(status.as_u16()).await, answer) {
+                (Ok(()), answer) => Ok(answer?.map_into_left_body()),
+                (Err(rejection), Ok(response)) => Ok(refused(response.into_parts().0, rejection)),
+                (Err(rejection), Err(_)) => Err(rejection.into()),
+            }
         })
     }
 }
