@@ -23,6 +23,8 @@ mod in_actix;
 mod in_axum;
 #[path = "web/isolation.rs"]
 mod isolation;
+#[path = "web/permissions.rs"]
+mod permissions;
 #[path = "web/service.rs"]
 mod service;
 #[path = "web/stage.rs"]
@@ -75,6 +77,7 @@ suite! {
         another_context_is_refused,
         options_begin_the_transaction,
         commit_after_the_answer_is_refused,
+        commit_after_the_client_has_gone_is_refused,
     }
     ends::{
         panic_rolls_back,
@@ -85,6 +88,11 @@ suite! {
         client_that_hangs_up_while_the_server_commits,
         transaction_is_begun_again_after_a_beginning_that_was_dropped,
         request_dropped_at_each_poll,
+    }
+    permissions::{
+        only_who_may_gets_through,
+        unknown_is_not_granted,
+        requirement_without_an_authorizer_lets_nobody_through,
     }
     bodies::{
         head_and_options,

@@ -10,6 +10,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
+use crate::stage::soon;
+
 /// Stands in every message of the database, and in the password.
 pub const MARKER: &str = "marker-8d2e";
 pub const A: &str = "acme-7141";
@@ -61,7 +63,7 @@ impl Ask {
     pub async fn send(self) -> Answer {
         let body = Body::from(self.body.clone());
         let mut open = self.open().await;
-        let response = sender_send(&mut open.sender, self.request(body)).await;
+        let response = soon(sender_send(&mut open.sender, self.request(body))).await;
         Answer::read(response.expect("an answer")).await
     }
 
@@ -125,7 +127,7 @@ pub struct Started(JoinHandle<Option<Answer>>);
 impl Started {
     /// `None` if the server closed the connection instead.
     pub async fn answer(self) -> Option<Answer> {
-        self.0.await.expect("no panic")
+        soon(self.0).await.expect("no panic")
     }
 
     pub fn hang_up(self) {

@@ -161,3 +161,23 @@ pub async fn commit_after_the_answer_is_refused<F: Framework>() {
     stand.serves().await;
     assert!(stand.kept().await.is_empty());
 }
+
+/// As after an answer: the request is over.
+pub async fn commit_after_the_client_has_gone_is_refused<F: Framework>() {
+    let stand = Stand::start::<F>().await;
+    let stage = &stand.service.stage;
+    let request = stand
+        .post("/detach-and-wait", "")
+        .start("detached".into())
+        .await;
+    stage.reached().await;
+    stage.reached().await;
+    request.hang_up();
+    stage.left().await;
+    stage.go_on();
+    stage.left().await;
+    stage.reached().await;
+    assert_eq!(stage.said(), ["Err(TransactionAborted)"]);
+    stand.serves().await;
+    assert!(stand.kept().await.is_empty());
+}

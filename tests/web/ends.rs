@@ -1,10 +1,13 @@
 //! Requests that do not come to an ordinary end.
 
 use axum::body::{Body, Bytes};
+use axum::http::Method;
 use futures_util::{StreamExt as _, stream};
 use sqlx::Executor as _;
 
+use crate::client::A;
 use crate::service::{Framework, Stand};
+use crate::stage::soon;
 
 pub async fn panic_rolls_back<F: Framework>() {
     let stand = Stand::start::<F>().await;
@@ -97,9 +100,12 @@ pub async fn client_that_hangs_up_while_the_server_commits<F: Framework>() {
         .await;
     stand.blocked(1).await;
     request.hang_up();
-    while dropped_commits(&stand) == before {
-        tokio::task::yield_now().await;
-    }
+    let told = async {
+        while dropped_commits(&stand) == before {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(told).await;
     unlock(&mut holder).await;
     stand.serves().await;
 }
@@ -174,6 +180,9 @@ async fn specimen_actix_by_itself_commits_for_a_client_that_is_gone() {
     let request = stand.post("/wait", "").start("nobody asked".into()).await;
     stand.service.stage.reached().await;
     request.hang_up();
+    // The one thread that serves has seen it when it answers somebody else.
+    let options = stand.ask(Method::OPTIONS, "/notes").header("x-tenant", A);
+    assert_eq!(options.send().await.status, 204);
     stand.service.stage.go_on();
     stand.service.stage.left().await;
     stand.serves().await;

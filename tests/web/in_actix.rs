@@ -12,9 +12,9 @@ use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, Bytes, Data, Json, Path, Payload};
 use actix_web::{App, Error, FromRequest as _, HttpRequest, HttpResponse, HttpServer, test};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
-use tenantry::web::{Rejection, Scope, Tx};
+use tenantry::web::{Permitted, Rejection, RequirePermission, RequiredPermission as _, Scope, Tx};
 
-use crate::service::{self, Directive, Framework, Server, Service, add};
+use crate::service::{self, CreateNotes, Directive, Framework, Server, Service, add};
 use crate::support::notes;
 use crate::support::polls::cancelled_after;
 
@@ -83,6 +83,14 @@ macro_rules! app {
         let inner = web::scope("/inner")
             .wrap(service.inner_tenants.clone())
             .route("/notes", web::post().to(write));
+        let guarded = web::scope("/guarded")
+            .service(
+                web::resource("/layer")
+                    .wrap(RequirePermission::new(CreateNotes::PERMISSION))
+                    .route(web::post().to(write)),
+            )
+            .route("/argument", web::post().to(write_if_permitted))
+            .route("/argument-after", web::post().to(write_if_permitted_after));
         let served = web::scope("")
             .wrap(from_fn(|request, next: Next<_>| {
                 direct("x-inner", request, next)
@@ -92,7 +100,9 @@ macro_rules! app {
             .wrap(from_fn(|request, next: Next<_>| {
                 direct("x-outer", request, next)
             }))
+            .service(guarded)
             .service(nested)
+            .route("/detach-and-wait", web::post().to(detach_and_wait))
             .service(inner)
             .route("/notes", reads().to(list))
             .route("/notes", web::post().to(write))
@@ -283,6 +293,34 @@ async fn detach(
     add(&mut tx, &note).await?;
     service::detach(service.stage.clone(), tx);
     Ok(HttpResponse::Ok().finish())
+}
+
+async fn detach_and_wait(
+    mut tx: Tx,
+    service: Data<Service>,
+    note: String,
+) -> Result<HttpResponse, Rejection> {
+    add(&mut tx, &note).await?;
+    service::detach(service.stage.clone(), tx);
+    service.stage.wait_here().await;
+    Ok(HttpResponse::Ok().finish())
+}
+
+async fn write_if_permitted(
+    _: Permitted<CreateNotes>,
+    mut tx: Tx,
+    note: String,
+) -> Result<HttpResponse, Rejection> {
+    add(&mut tx, &note).await?;
+    Ok(HttpResponse::Created().finish())
+}
+
+async fn write_if_permitted_after(
+    tx: Tx,
+    permitted: Permitted<CreateNotes>,
+    note: String,
+) -> Result<HttpResponse, Rejection> {
+    write_if_permitted(permitted, tx, note).await
 }
 
 async fn isolation(mut tx: Tx) -> Result<String, Rejection> {

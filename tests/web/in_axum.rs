@@ -10,10 +10,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
-use tenantry::web::{Rejection, Scope, Tx};
+use tenantry::web::{Permitted, Rejection, RequirePermission, RequiredPermission as _, Scope, Tx};
 use tower::ServiceExt as _;
 
-use crate::service::{self, Directive, Framework, Server, Service, add};
+use crate::service::{self, CreateNotes, Directive, Framework, Server, Service, add};
 use crate::stage::Stage;
 use crate::support::notes;
 use crate::support::polls::cancelled_after;
@@ -59,6 +59,9 @@ fn router(service: Service) -> Router {
     let inner = Router::new()
         .route("/inner/notes", post(write))
         .layer(service.inner_tenants.clone());
+    let guarded = Router::new()
+        .route("/guarded/layer", post(write))
+        .layer(RequirePermission::new(CreateNotes::PERMISSION));
     let served = Router::new()
         .route("/notes", get(list).post(write).options(options))
         .route("/notes-in-tx", get(list_in_tx))
@@ -77,6 +80,9 @@ fn router(service: Service) -> Router {
         .route("/stream", post(stream_scope))
         .route("/stream-tx", post(stream_tx))
         .route("/upload", post(upload))
+        .route("/detach-and-wait", post(detach_and_wait))
+        .route("/guarded/argument", post(write_if_permitted))
+        .merge(guarded)
         .merge(nested)
         .merge(inner)
         .layer(direct("x-inner"))
@@ -243,6 +249,26 @@ async fn detach(mut tx: Tx, State(service): State<Service>, note: String) -> Res
     add(&mut tx, &note).await?;
     service::detach(service.stage, tx);
     Ok(())
+}
+
+async fn detach_and_wait(
+    mut tx: Tx,
+    State(service): State<Service>,
+    note: String,
+) -> Result<(), Rejection> {
+    add(&mut tx, &note).await?;
+    service::detach(service.stage.clone(), tx);
+    service.stage.wait_here().await;
+    Ok(())
+}
+
+async fn write_if_permitted(
+    _: Permitted<CreateNotes>,
+    mut tx: Tx,
+    note: String,
+) -> Result<StatusCode, Rejection> {
+    add(&mut tx, &note).await?;
+    Ok(StatusCode::CREATED)
 }
 
 async fn isolation(mut tx: Tx) -> Result<String, Rejection> {

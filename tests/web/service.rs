@@ -7,15 +7,15 @@ use async_trait::async_trait;
 use axum::http::Method;
 use sqlx::Executor as _;
 use sqlx::postgres::PgConnectOptions;
-use tenantry::web::{Rejection, TenantLayer, TransactionLayer, Tx};
+use tenantry::web::{Rejection, RequiredPermission, TenantLayer, TransactionLayer, Tx};
 use tenantry::{
-    Database, Error, LazyPools, Placement, RequestHead, ResolveError, ResolveErrorKind,
+    Database, Error, LazyPools, Permission, Placement, RequestHead, ResolveError, ResolveErrorKind,
     StaticDirectory, TenantContext, TenantDirectory, TenantId, TenantRecord, TenantRegistry,
     TenantResolver, TenantScope, TenantState, TenantTx, TxOptions,
 };
 
 use crate::client::{A, Ask, B, MARKER};
-use crate::stage::Stage;
+use crate::stage::{Stage, soon};
 use crate::support::log::{Log, log};
 use crate::support::proxy::Proxy;
 use crate::support::{World, notes, tenant, world};
@@ -150,6 +150,12 @@ impl Stand {
             .body(body)
     }
 
+    pub fn post_as(&self, tenant: &str, user: &str, path: &str, body: &str) -> Ask {
+        self.ask(Method::POST, path)
+            .header("x-tenant", &format!("{tenant} {user}"))
+            .body(body)
+    }
+
     /// The notes that were kept, of both tenants, without those that were there at the start.
     pub async fn kept(&self) -> Vec<String> {
         let mut admin = self.world.admin().await;
@@ -162,7 +168,7 @@ impl Stand {
     pub async fn serves(&self) {
         for (name, note) in [(A, "a note of acme-7141"), (B, "a note of globex-9352")] {
             let answer = self.ask(Method::GET, "/notes").header("x-tenant", name);
-            let notes = answer.send().await.notes();
+            let notes = soon(answer.send()).await.notes();
             assert!(notes.iter().any(|seen| seen == note), "{notes:?}");
         }
     }
@@ -170,7 +176,7 @@ impl Stand {
     /// Until the server says that `count` of its sessions wait for a lock.
     pub async fn blocked(&self, count: i64) {
         let mut admin = self.world.admin().await;
-        loop {
+        for _ in 0..100_000 {
             let waiting: i64 = sqlx::query_scalar(
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
                  AND wait_event_type = 'Lock'",
@@ -181,8 +187,8 @@ impl Stand {
             if waiting == count {
                 return;
             }
-            tokio::task::yield_now().await;
         }
+        panic!("nobody waits for a lock");
     }
 
     /// That a line of this level with these words was logged.
@@ -305,6 +311,13 @@ impl TenantDirectory for Directory {
     async fn list(&self, after: Option<&TenantId>, limit: usize) -> Result<Vec<TenantId>, Error> {
         self.0.list(after, limit).await
     }
+}
+
+/// What the guarded routes require.
+pub struct CreateNotes;
+
+impl RequiredPermission for CreateNotes {
+    const PERMISSION: Permission = Permission::new("notes", "create");
 }
 
 pub async fn add(tx: &mut TenantTx, note: &str) -> Result<(), Rejection> {

@@ -1,8 +1,10 @@
 //! Where handlers and tests wait for each other, without a clock.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 /// Signals that are counted, so that none is lost however early it is given.
 #[derive(Clone)]
@@ -66,7 +68,8 @@ impl Stage {
     }
 
     pub async fn expired(&self) {
-        take(&self.time_is_up).await;
+        let permit = self.time_is_up.acquire().await;
+        permit.expect("never closed").forget();
     }
 }
 
@@ -78,6 +81,13 @@ impl Drop for Left<'_> {
     }
 }
 
+/// What comes, comes soon: a limit so that a test that fails comes to its end.
+pub async fn soon<T>(what: impl Future<Output = T>) -> T {
+    let limit = Duration::from_secs(60);
+    timeout(limit, what).await.expect("it comes to its end")
+}
+
 async fn take(signal: &Semaphore) {
-    signal.acquire().await.expect("never closed").forget();
+    let permit = soon(signal.acquire()).await;
+    permit.expect("never closed").forget();
 }
