@@ -9,6 +9,7 @@ mod directory;
 mod error;
 mod job;
 mod lease;
+mod listen;
 mod preflight;
 mod quote;
 mod reader;
@@ -29,7 +30,10 @@ mod tx;
 #[cfg(any(feature = "tower", feature = "actix"))]
 pub mod web;
 
-pub use authz::{Authorizer, AuthorizerBuilder, Decision, Permission, PermissionPattern};
+pub use authz::{
+    Authorizer, AuthorizerBuilder, AuthorizerStatus, Decision, Permission, PermissionPattern,
+    RoleAdmin,
+};
 pub use context::TenantContext;
 pub use dangerous::{DangerousRegistry, DangerousTx};
 pub use directory::{

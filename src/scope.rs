@@ -258,6 +258,11 @@ impl TenantScope {
         }
     }
 
+    /// The registry, and where it finds its tenants.
+    pub(crate) fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
     pub(crate) fn admit<'q, E: Execute<'q, Postgres>>(&self, query: E) -> Result<Admitted, Error> {
         Admitted::new(query, argument::Place::Scope, &self.names)
     }

@@ -3,10 +3,11 @@
 //! The tests put the same source files through other schedules with a module of this name that
 //! has `shuttle`'s in their place, see `tests/schedules.rs`.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
+pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-pub(crate) use parking_lot::{Mutex, MutexGuard};
+pub(crate) use parking_lot::{Mutex, MutexGuard, RwLock};
 
 /// What time it is, for what nobody tells it, such as a `drop`.
 pub(crate) fn now() -> Instant {

@@ -41,6 +41,11 @@ impl Held {
         }
     }
 
+    /// How many patterns there are.
+    pub(super) fn len(&self) -> usize {
+        self.granted.0.len() + self.denied.0.len()
+    }
+
     #[cfg(feature = "redis")]
     pub(super) fn granted(&self) -> &[PermissionPattern] {
         &self.granted.0

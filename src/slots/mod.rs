@@ -36,6 +36,8 @@ pub(crate) type PoolOptionsOf =
 
 /// Directory, routes, pools and servers of one registry.
 pub(crate) struct Slots {
+    /// Which registry this is: no two of a process have the same.
+    id: u64,
     directory: Arc<dyn TenantDirectory>,
     routes: Routes,
     pools: PoolMap<Target, Connections>,
@@ -80,7 +82,9 @@ impl Slots {
         idle_timeout: Option<Duration>,
     ) -> Arc<Self> {
         let pools = PoolMap::new(max_pools, Arc::clone(servers.at_rest()));
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         let slots = Arc::new(Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
             directory,
             routes: Routes::default(),
             pools,
@@ -96,6 +100,15 @@ impl Slots {
 
     pub(crate) fn directory(&self) -> &Arc<dyn TenantDirectory> {
         &self.directory
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Raised whenever the directory says something else of any tenant.
+    pub(crate) fn generation(&self) -> u64 {
+        self.routes.generation()
     }
 
     pub(crate) fn servers(&self) -> &Servers {
@@ -204,6 +217,20 @@ impl Slots {
             self.record(tenant).await?;
         }
         Ok(())
+    }
+
+    /// Where this tenant lives, if it may be served now. Opens nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of the tenant's state and of the directory.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub(crate) async fn target(&self, tenant: &TenantId) -> Result<Target, Error> {
+        let record = self.record(tenant).await?;
+        Ok(Target::of(tenant, &record))
     }
 
     /// Where this tenant lives, with a pool there.

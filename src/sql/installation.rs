@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use sqlx::PgConnection;
 
+use super::authorization::Authorization;
 use super::column::{TenantColumn, TenantType};
 use super::domain::{self, LAYOUT, OLDEST_LAYOUT};
 use super::reference::ReferenceTable;
@@ -108,6 +109,12 @@ impl Installation {
     /// A table that all tenants read and none writes. The name is read as by [`table`](Self::table).
     pub fn reference_table(&self, name: impl Into<String>) -> ReferenceTable {
         ReferenceTable::new(self.clone(), name.into())
+    }
+
+    /// The tables of members, roles and permissions, which an [`Authorizer`](crate::Authorizer)
+    /// reads.
+    pub fn authorization(&self) -> Authorization {
+        Authorization::new(self.clone())
     }
 
     /// The script as text: one statement, to be run by the owner of the database.

@@ -4,7 +4,8 @@
 //! each statement. [`TenantTable`] puts a table under row level security, [`ReferenceTable`] makes
 //! one readable by all tenants and writable by none, and [`TenantTable::advice`] names what these
 //! leave to you. [`ControlTables`] makes the table of tenants in a control database, and
-//! [`DangerousAccess`] the record of access to the rows of all tenants. Each gives its SQL as text,
+//! [`DangerousAccess`] the record of access to the rows of all tenants, and [`Authorization`] the tables
+//! of members and their roles. Each gives its SQL as text,
 //! for your own migrations, and runs the same text itself.
 //!
 //! A script is one statement (a `DO` block), so it is carried out as a whole or not at all, be it
@@ -32,6 +33,7 @@
 //! ```
 
 mod advice;
+mod authorization;
 mod column;
 mod control;
 mod dangerous_access;
@@ -42,6 +44,7 @@ mod script;
 mod table;
 
 pub use advice::{Advice, AdviceRule};
+pub use authorization::Authorization;
 pub use column::TenantType;
 pub use control::ControlTables;
 pub use dangerous_access::DangerousAccess;
@@ -49,5 +52,6 @@ pub use installation::Installation;
 pub use reference::ReferenceTable;
 pub use table::TenantTable;
 
+pub(crate) use authorization::CHANNEL as AUTHORIZATION_CHANNEL;
 pub(crate) use control::CHANNEL;
 pub(crate) use domain::LAYOUT;

@@ -65,6 +65,17 @@ impl TenantTable {
     /// [`ErrorKind::InvalidOption`](crate::ErrorKind::InvalidOption) if a name cannot be written in
     /// SQL.
     pub fn sql(&self) -> Result<String, Error> {
+        let (declarations, body) = self.parts()?;
+        Ok(script::script(&declarations, &body))
+    }
+
+    /// The same as a block of a larger script.
+    pub(super) fn block(&self) -> Result<String, Error> {
+        let (declarations, body) = self.parts()?;
+        Ok(format!("  DECLARE\n{declarations}  BEGIN\n{body}  END;\n"))
+    }
+
+    fn parts(&self) -> Result<(String, String), Error> {
         self.installation.check()?;
         let target = TableName::parse(&self.name)?;
         let declarations = format!(
@@ -74,10 +85,8 @@ impl TenantTable {
                 .column
                 .declarations(&self.installation.settings),
         );
-        Ok(script::script(
-            &declarations,
-            &[check_target(), column(), members(), grants()].concat(),
-        ))
+        let body = [check_target(), column(), members(), grants()].concat();
+        Ok((declarations, body))
     }
 
     /// Runs the script as the role of `connection`, which must own the table.

@@ -7,7 +7,8 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{LazyLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use shuttle::sync::atomic::{AtomicUsize, Ordering};
+use shuttle::sync::atomic::AtomicUsize;
+pub(crate) use shuttle::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
 
@@ -18,6 +19,22 @@ impl<T> Mutex<T> {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         MutexGuard(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+pub(crate) struct RwLock<T>(shuttle::sync::RwLock<T>);
+
+impl<T> RwLock<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(shuttle::sync::RwLock::new(value))
+    }
+
+    pub(crate) fn read(&self) -> shuttle::sync::RwLockReadGuard<'_, T> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn write(&self) -> shuttle::sync::RwLockWriteGuard<'_, T> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -60,6 +60,11 @@ impl TestDatabase {
         })
     }
 
+    /// As the superuser.
+    pub(crate) fn options(&self) -> PgConnectOptions {
+        self.options.clone()
+    }
+
     /// The role of the server's superuser.
     pub(crate) async fn superuser(&self) -> Outcome<PgConnection> {
         Ok(PgConnection::connect_with(&self.options).await?)

@@ -7,10 +7,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{self, FutureExt as _};
+use futures_util::future;
 use futures_util::stream::TryStreamExt as _;
-use sqlx::postgres::{PgListener, PgNotification, PgPoolOptions};
-use sqlx::{Acquire as _, ConnectOptions as _, Connection as _, Executor as _};
+use sqlx::postgres::{PgListener, PgNotification};
+use sqlx::{Acquire as _, Connection as _, Executor as _};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -18,6 +18,7 @@ use super::known::Known;
 use super::row::{ALL_ROWS, Row, SOME_ROWS, Servers};
 use crate::directory::Database;
 use crate::error::{Error, ErrorKind};
+use crate::listen::{self, Pauses};
 use crate::sql;
 use crate::tenant::TenantId;
 
@@ -80,22 +81,8 @@ impl Follower {
             )
             .with_source(error)
         };
-        // sqlx would log the text of statements, at DEBUG all and at WARN the slow ones.
         let options = self.control.connect_options().await?;
-        let options = options.disable_statement_logging();
-        // A listener of sqlx takes its connection from a pool, so it gets one with a single
-        // connection, for each connection anew: the password may be another one.
-        let pool = PgPoolOptions::new()
-            .max_connections(1)
-            .max_lifetime(None)
-            .idle_timeout(None)
-            .test_before_acquire(false)
-            .acquire_timeout(PATIENCE)
-            .acquire_slow_threshold(PATIENCE)
-            .connect_lazy_with(options);
-        let mut listener = PgListener::connect_with(&pool).await.map_err(refused)?;
-        // Nothing may be missed without a word.
-        listener.eager_reconnect(false);
+        let mut listener = listen::connect(options, PATIENCE).await.map_err(refused)?;
         // What the server notifies at WARNING sqlx logs.
         in_time(listener.execute("SET client_min_messages = error")).await?;
         in_time(listener.listen(sql::CHANNEL)).await?;
@@ -125,17 +112,15 @@ impl Follower {
     }
 
     async fn reopen(&mut self) -> Session {
-        let mut longest = FIRST_PAUSE;
+        let mut pauses = Pauses::new(LONGEST_PAUSE);
         loop {
-            // Not all processes that lost it at the same time come back at the same time.
-            sleep(longest.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            sleep(pauses.next()).await;
             match self.open().await {
                 Ok(session) => return session,
                 Err(error) => {
                     tracing::debug!(%error, "the control database is still out of reach");
                 }
             }
-            longest = (longest * 2).min(LONGEST_PAUSE);
         }
     }
 
@@ -259,10 +244,7 @@ impl Session {
         let mut next = Some(first);
         while let Some(told) = next {
             pending.note(told?.ok_or_else(lost)?);
-            next = match self.listener.next_buffered() {
-                Some(buffered) => Some(Ok(Some(buffered))),
-                None => self.listener.try_recv().now_or_never(),
-            };
+            next = listen::arrived(&mut self.listener);
         }
         Ok(pending)
     }
@@ -316,7 +298,6 @@ const QUIET: Duration = Duration::from_secs(3);
 /// How long the server may take for a connection, an answer, or the next row.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// More than this at once, and the whole table is read instead.
