@@ -158,17 +158,20 @@ where
         let transaction = self.transaction();
         let answering = transaction.answering();
         request.extensions_mut().insert(transaction);
-        let answer = self.inner.call(request);
+        let mut answer = Box::pin(self.inner.call(request));
         Box::pin(async move {
+            // Dropped half-way, this comes first: the request is over before its handler is dropped.
+            let answering = answering;
+            let response = (&mut answer).await;
+            drop(answer);
             // An error is an answer as well, and nothing keeps it from being a success. It is asked
             // for its status alone: some give their answer away only once.
-            let answer = answer.await;
-            let status = match &answer {
+            let status = match &response {
                 Ok(response) => response.status(),
                 Err(error) => error.as_response_error().status_code(),
             };
-            match (answering.answered(status.as_u16()).await, answer) {
-                (Ok(()), answer) => Ok(answer?.map_into_left_body()),
+            match (answering.answered(status.as_u16()).await, response) {
+                (Ok(()), response) => Ok(response?.map_into_left_body()),
                 (Err(rejection), Ok(response)) => Ok(refused(response.into_parts().0, rejection)),
                 (Err(rejection), Err(_)) => Err(rejection.into()),
             }

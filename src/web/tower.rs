@@ -165,9 +165,12 @@ where
         let transaction = self.transaction();
         let answering = transaction.answering();
         request.extensions_mut().insert(transaction);
-        let answer = self.inner.call(request);
+        let mut answer = Box::pin(self.inner.call(request));
         Box::pin(async move {
-            let response = answer.await?;
+            // Dropped half-way, this comes first: the request is over before its handler is dropped.
+            let answering = answering;
+            let response = (&mut answer).await?;
+            drop(answer);
             let status = response.status().as_u16();
             Ok(match answering.answered(status).await {
                 Ok(()) => response,
