@@ -83,6 +83,7 @@ suite! {
         panic_rolls_back,
         client_that_hangs_up,
         client_that_hangs_up_while_it_sends,
+        request_is_over_before_its_handler_is_dropped,
         time_out_around_and_inside,
         time_out_inside_an_explicit_commit,
         client_that_hangs_up_while_the_server_commits,

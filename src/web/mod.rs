@@ -35,11 +35,42 @@
 //! # }
 //! ```
 //!
+//! The same in actix, where the middleware that is named last is the outermost too:
+//!
+//! ```no_run
+//! # #[cfg(feature = "actix")] mod example {
+//! # use actix_web::{App, HttpResponse, HttpServer, web};
+//! # use tenantry::web::{Rejection, TenantLayer, TransactionLayer, Tx};
+//! async fn add(mut tx: Tx, body: String) -> Result<HttpResponse, Rejection> {
+//!     sqlx::query("INSERT INTO notes (body) VALUES ($1)")
+//!         .bind(body)
+//!         .execute(&mut *tx)
+//!         .await?;
+//!     Ok(HttpResponse::Created().finish())
+//! }
+//!
+//! async fn serve(tenants: TenantLayer) -> std::io::Result<()> {
+//!     let app = move || {
+//!         App::new()
+//!             .wrap(TransactionLayer::new())
+//!             .wrap(tenants.clone())
+//!             .route("/notes", web::post().to(add))
+//!     };
+//!     HttpServer::new(app)
+//!         .h1_allow_half_closed(false)
+//!         .bind(("127.0.0.1", 8080))?
+//!         .run()
+//!         .await
+//! }
+//! # }
+//! ```
+//!
 //! # A client that hangs up
 //!
 //! hyper, and with it axum, drops the handler of a client that is gone; its transaction is rolled
 //! back. actix-web lets the handler go on to its end, and so to the commit, unless the server is
-//! told otherwise: `HttpServer::h1_allow_half_closed(false)`.
+//! told otherwise: `HttpServer::h1_allow_half_closed(false)`. That is for HTTP/1; over HTTP/2 actix
+//! always goes on.
 //!
 //! # Connections
 //!

@@ -15,7 +15,7 @@ use crate::tx::TxOptions;
 /// |---|---|
 /// | an answer with a status below 400 | is committed, and the answer sent after that |
 /// | an answer with a status from 400 on, or an error of the service | is rolled back |
-/// | a panic, whether somebody catches it or not | is rolled back |
+/// | a panic that nobody catches, or while a [`Tx`](super::Tx) was held | is rolled back, and a success that a middleware makes of it becomes 500 |
 /// | its future is dropped: a client that hung up, a time-out | is rolled back |
 /// | a success while the [`Tx`](super::Tx) is still held, by a body or a task | is rolled back, and the answer is 500 |
 ///

@@ -22,6 +22,16 @@ const FORBIDDEN: &[&str] = &[
     MARKER, A, B, "notes", "SELECT", "INSERT", "COMMIT", "postgres", "sqlx", "secret",
 ];
 
+/// What a rejection, and whoever sends it, says in its head.
+const HEADERS: &[&str] = &[
+    "cache-control",
+    "content-length",
+    "content-type",
+    "date",
+    "retry-after",
+    "www-authenticate",
+];
+
 /// One request; `x-tenant` names the tenant.
 #[derive(Clone)]
 pub struct Ask {
@@ -171,6 +181,9 @@ impl Answer {
             "{self:?}"
         );
         assert_eq!(self.header("cache-control"), Some("no-store"), "{self:?}");
+        for name in self.headers.keys() {
+            assert!(HEADERS.contains(&name.as_str()), "{self:?}");
+        }
         let problem: serde_json::Value = serde_json::from_str(&self.body).expect("JSON");
         let kind = problem["type"].as_str().expect("a type");
         let name = kind.strip_prefix("/problems/").expect("one of ours");

@@ -38,6 +38,20 @@ pub async fn client_that_hangs_up<F: Framework>() {
     assert!(stand.kept().await.is_empty());
 }
 
+/// So that nothing of the handler that is dropped finds its request still open.
+pub async fn request_is_over_before_its_handler_is_dropped<F: Framework>() {
+    let stand = Stand::start::<F>().await;
+    let request = stand
+        .post("/ask-when-dropped", "")
+        .start(Body::empty())
+        .await;
+    stand.service.stage.reached().await;
+    request.hang_up();
+    stand.service.stage.reached().await;
+    assert_eq!(stand.service.stage.said(), ["refused"]);
+    stand.logged("ERROR", "after the request had been answered");
+}
+
 /// The handler has written, and reads on.
 pub async fn client_that_hangs_up_while_it_sends<F: Framework>() {
     let stand = Stand::start::<F>().await;

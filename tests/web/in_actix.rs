@@ -14,7 +14,9 @@ use actix_web::{App, Error, FromRequest as _, HttpRequest, HttpResponse, HttpSer
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tenantry::web::{Permitted, Rejection, RequirePermission, RequiredPermission as _, Scope, Tx};
 
-use crate::service::{self, CreateNotes, Directive, Framework, Server, Service, add};
+use crate::service::{
+    self, AskWhenDropped, CreateNotes, Directive, Framework, Server, Service, add,
+};
 use crate::support::notes;
 use crate::support::polls::cancelled_after;
 
@@ -102,6 +104,7 @@ macro_rules! app {
             }))
             .service(guarded)
             .service(nested)
+            .route("/ask-when-dropped", web::post().to(ask_when_dropped))
             .route("/detach-and-wait", web::post().to(detach_and_wait))
             .service(inner)
             .route("/notes", reads().to(list))
@@ -304,6 +307,19 @@ async fn detach_and_wait(
     service::detach(service.stage.clone(), tx);
     service.stage.wait_here().await;
     Ok(HttpResponse::Ok().finish())
+}
+
+async fn ask_when_dropped(service: Data<Service>, request: HttpRequest) -> HttpResponse {
+    let stage = service.stage.clone();
+    let take = || Tx::extract(&request).now_or_never();
+    let asks = AskWhenDropped {
+        take,
+        stage: stage.clone(),
+    };
+    stage.arrived();
+    std::future::pending::<()>().await;
+    drop(asks);
+    HttpResponse::Ok().finish()
 }
 
 async fn write_if_permitted(

@@ -13,7 +13,9 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tenantry::web::{Permitted, Rejection, RequirePermission, RequiredPermission as _, Scope, Tx};
 use tower::ServiceExt as _;
 
-use crate::service::{self, CreateNotes, Directive, Framework, Server, Service, add};
+use crate::service::{
+    self, AskWhenDropped, CreateNotes, Directive, Framework, Server, Service, add,
+};
 use crate::stage::Stage;
 use crate::support::notes;
 use crate::support::polls::cancelled_after;
@@ -80,6 +82,7 @@ fn router(service: Service) -> Router {
         .route("/stream", post(stream_scope))
         .route("/stream-tx", post(stream_tx))
         .route("/upload", post(upload))
+        .route("/ask-when-dropped", post(ask_when_dropped))
         .route("/detach-and-wait", post(detach_and_wait))
         .route("/guarded/argument", post(write_if_permitted))
         .merge(guarded)
@@ -260,6 +263,18 @@ async fn detach_and_wait(
     service::detach(service.stage.clone(), tx);
     service.stage.wait_here().await;
     Ok(())
+}
+
+async fn ask_when_dropped(State(service): State<Service>, extensions: Extensions) {
+    let stage = service.stage;
+    let take = || Tx::of(&extensions).now_or_never();
+    let asks = AskWhenDropped {
+        take,
+        stage: stage.clone(),
+    };
+    stage.arrived();
+    std::future::pending::<()>().await;
+    drop(asks);
 }
 
 async fn write_if_permitted(

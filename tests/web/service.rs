@@ -337,6 +337,21 @@ pub fn detach(stage: Stage, tx: Tx) {
     });
 }
 
+/// Asks for the transaction when it is dropped, and says what came of it.
+pub struct AskWhenDropped<T: Fn() -> Option<Result<Tx, Rejection>>> {
+    pub take: T,
+    pub stage: Stage,
+}
+
+impl<T: Fn() -> Option<Result<Tx, Rejection>>> Drop for AskWhenDropped<T> {
+    fn drop(&mut self) {
+        self.stage.say(match (self.take)() {
+            Some(Err(_)) => "refused".to_owned(),
+            other => format!("{other:?}"),
+        });
+    }
+}
+
 /// Fails as `what` says, on a scope.
 pub async fn fail(
     registry: &TenantRegistry,
