@@ -266,6 +266,9 @@ FROM things AS t CROSS JOIN LATERAL (
     SELECT c.attacl FROM pg_catalog.pg_attribute AS c WHERE c.attrelid = t.oid AND c.attacl IS NOT NULL) AS l
   CROSS JOIN pg_catalog.aclexplode(l.acl) AS a JOIN grantees AS g ON g.oid = a.grantee
 WHERE t.nspname = 'tenantry' AND a.privilege_type <> 'SELECT' AND a.grantee <> t.relowner
+  -- The tables of roles are the tenants' own, under policies.
+  AND NOT (t.relname IN ('members', 'roles', 'role_parents', 'role_permissions', 'member_roles')
+    AND a.privilege_type IN ('INSERT', 'UPDATE', 'DELETE') AND a.grantee <> 0)
 GROUP BY g.name, g.leave, t.name, t.relname
 UNION ALL
 SELECT pg_catalog.format('%I%s may write every table, those of the schema tenantry too', rolname, how), leave

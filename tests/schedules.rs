@@ -1,5 +1,5 @@
-//! Who gets a connection next, without a server: the very files of `src` that decide it, with
-//! `shuttle`'s locks in the place of real ones and connections that are numbers.
+//! Who gets a connection next, and what is known of users, without a server: the very files of `src`
+//! that decide it, with `shuttle`'s locks in the place of real ones and connections that are numbers.
 //!
 //! A failing schedule of threads is printed with its seed; `SHUTTLE_RANDOM_SEED=.. cargo test --test
 //! schedules NAME` runs it again. `TENANTRY_LONG=1` tries many more of them.
@@ -16,6 +16,8 @@
 
 #[path = "../src/lease/at_rest.rs"]
 mod at_rest;
+#[path = "../src/authz/cache.rs"]
+mod authz_cache;
 #[path = "../src/slots/eviction.rs"]
 mod eviction;
 #[path = "../src/slots/pools.rs"]
@@ -27,6 +29,8 @@ mod schedule;
 #[path = "schedules/sync.rs"]
 mod sync;
 
+#[path = "schedules/authz.rs"]
+mod authz;
 #[path = "schedules/by_hand.rs"]
 mod by_hand;
 #[path = "schedules/fake.rs"]

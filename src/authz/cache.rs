@@ -90,7 +90,8 @@ pub(crate) struct Ticket {
 }
 
 impl<V, P: PartialEq> Cache<V, P> {
-    pub(crate) fn new(capacity: usize, begun: Instant) -> Self {
+    /// Two tenants chosen at random share a part in one of `parts` times.
+    pub(crate) fn new(parts: u64, capacity: usize, begun: Instant) -> Self {
         let part = |number| {
             Part(RwLock::new(Tenants {
                 known: HashMap::default(),
@@ -100,7 +101,7 @@ impl<V, P: PartialEq> Cache<V, P> {
         Self {
             begun,
             current_until: AtomicU64::new(0),
-            parts: (0..PARTS).map(part).collect(),
+            parts: (0..parts).map(part).collect(),
             hasher: RandomState::default(),
             entries: AtomicCounter::new(0),
             capacity,
@@ -157,7 +158,8 @@ impl<V, P: PartialEq> Cache<V, P> {
                 epoch: known.epoch,
             };
         }
-        part.number += PARTS;
+        // Another one than in any other part.
+        part.number += self.parts.len() as u64;
         let number = part.number;
         let known = Known {
             number,
@@ -292,7 +294,7 @@ impl<V, P: PartialEq> Cache<V, P> {
     }
 
     fn part(&self, tenant: &TenantId) -> &Part<V, P> {
-        let at = self.hasher.hash_one(tenant) % PARTS;
+        let at = self.hasher.hash_one(tenant) % self.parts.len() as u64;
         &self.parts[at as usize]
     }
 
@@ -307,6 +309,3 @@ impl<V, P> Known<V, P> {
         1 + self.users.len()
     }
 }
-
-/// Two tenants chosen at random share one in 256 times.
-const PARTS: u64 = 256;

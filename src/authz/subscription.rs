@@ -46,7 +46,7 @@ pub(super) struct Session {
 impl Known {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
-            cache: Cache::new(capacity, sync::now()),
+            cache: Cache::new(PARTS, capacity, sync::now()),
             database: Mutex::new(None),
         }
     }
@@ -209,6 +209,9 @@ fn lost() -> Error {
         "the connection of the subscription broke, or fell silent",
     )
 }
+
+/// So many tenants can be looked up at once that seldom two get in each other's way.
+const PARTS: u64 = 256;
 
 /// How often the server is asked: so that one answer may take three times as long before what is
 /// known stops to count.

@@ -207,6 +207,30 @@ async fn privileges_on_the_database_and_the_installation() -> Outcome {
 }
 
 #[tokio::test]
+async fn the_tables_of_roles_are_the_tenants_own() -> Outcome {
+    let database = prepared().await?;
+    let authorization = Installation::new(&database.app).authorization();
+    authorization.apply(&mut database.owner().await?).await?;
+    check_role(&mut database.app().await?).await?;
+    for more in [
+        "GRANT TRUNCATE ON tenantry.members TO APP",
+        "GRANT INSERT ON tenantry.roles TO PUBLIC",
+        "GRANT INSERT ON tenantry.authorization_epochs TO APP",
+    ] {
+        let more = more.replace("APP", &database.app);
+        run(&mut database.superuser().await?, &more).await?;
+        assert!(
+            check_role(&mut database.app().await?).await.is_err(),
+            "{more}"
+        );
+        let less = more.replace("GRANT", "REVOKE").replace(" TO ", " FROM ");
+        run(&mut database.superuser().await?, &less).await?;
+    }
+    check_role(&mut database.app().await?).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_owner_of_the_database_is_told_of_all_at_once() -> Outcome {
     let message = findings("GRANT MASTER TO APP").await?;
     for part in [

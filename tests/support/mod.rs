@@ -7,12 +7,14 @@
     clippy::missing_errors_doc
 )]
 
+pub mod authz;
 pub mod control;
 pub mod database;
 pub mod fleet;
 pub mod log;
 pub mod polls;
 pub mod proxy;
+pub mod redis;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
