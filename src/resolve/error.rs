@@ -21,7 +21,8 @@ pub enum ResolveErrorKind {
     Disagreement,
     /// There is no token, or none in the form `Bearer ..`.
     TokenAbsent,
-    /// What was sent as a token is none.
+    /// What was sent as a token is none, is too long, has a member twice, or extensions that have to
+    /// be understood.
     TokenMalformed,
     /// Its algorithm is not the one of its key, or is `none`.
     TokenAlgorithm,

@@ -25,6 +25,7 @@ const FORBIDDEN: &[&str] = &[
 /// What a rejection, and whoever sends it, says in its head.
 const HEADERS: &[&str] = &[
     "cache-control",
+    "connection",
     "content-length",
     "content-type",
     "date",

@@ -116,19 +116,15 @@ impl JwtKey {
     }
 
     pub(super) fn rs256(n: &[u8], e: &[u8]) -> Result<Self, Error> {
-        let significant = n
-            .iter()
-            .position(|byte| *byte != 0)
-            .map_or(&[][..], |at| &n[at..]);
-        let bits = significant.first().map_or(0, |first| {
-            significant.len() * 8 - first.leading_zeros() as usize
-        });
+        let (n, e) = (without_zeros(n), without_zeros(e));
+        let bits = n
+            .first()
+            .map_or(0, |first| n.len() * 8 - first.leading_zeros() as usize);
         let is_odd = e.last().is_some_and(|byte| byte % 2 == 1);
-        let is_one = e.iter().rev().skip(1).all(|byte| *byte == 0) && e.last() == Some(&1);
-        if !(2048..=8192).contains(&bits) || !is_odd || is_one {
+        if !(2048..=8192).contains(&bits) || !is_odd || e == [1] {
             return Err(refuse(NO_RSA));
         }
-        let key = DecodingKey::from_rsa_raw_components(significant, e);
+        let key = DecodingKey::from_rsa_raw_components(n, e);
         Ok(Self::new(Algorithm::RS256, key))
     }
 
@@ -198,6 +194,12 @@ fn public_key(pem: &str) -> Result<String, Error> {
         .filter(|block| !block.contains('-'))
         .map(|block| block.split_ascii_whitespace().collect())
         .ok_or(refuse(rule))
+}
+
+/// A number without the zeros in front of it, which its reader does not take.
+fn without_zeros(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    &number[zeros..]
 }
 
 fn refuse(rule: &'static str) -> Error {

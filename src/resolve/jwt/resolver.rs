@@ -79,18 +79,17 @@ impl JwtResolver {
     ///
     /// What the token lacks, by kind; [`ResolveErrorKind::Unavailable`] while the set has no key.
     pub fn verify(&self, token: &str) -> Result<TenantContext, ResolveError> {
-        self.verify_at(token, SystemTime::now())
-            .map_err(ResolveError::new)
+        self.context(token).map_err(ResolveError::new)
     }
 
-    fn verify_at(&self, token: &str, now: SystemTime) -> Result<TenantContext, ResolveErrorKind> {
+    fn context(&self, token: &str) -> Result<TenantContext, ResolveErrorKind> {
         if token.len() > self.max_token_bytes {
             return Err(ResolveErrorKind::TokenMalformed);
         }
         let token = Token::parse(token)?;
         self.keys.verify(&token)?;
         let claims = token.payload().ok_or(ResolveErrorKind::TokenMalformed)?;
-        self.expected.context(&claims, now)
+        self.expected.context(&claims, SystemTime::now())
     }
 }
 
