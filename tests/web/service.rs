@@ -369,7 +369,9 @@ pub async fn fail(
             let context = TenantContext::new(scope.tenant().clone()).setting("app.odd", MARKER);
             registry.scope(context).await?;
         }
-        "statement-refused" => drop(sqlx::query("SET work_mem = 64").execute(scope).await?),
+        "statement-refused" => {
+            sqlx::query("SET work_mem = 64").execute(scope).await?;
+        }
         "connection-lost" => {
             sqlx::query("SELECT pg_terminate_backend(pg_backend_pid())")
                 .execute(scope)
@@ -385,11 +387,11 @@ pub async fn fail(
                 .fetch_one(scope)
                 .await?;
         }
-        "syntax" => drop(
+        "syntax" => {
             sqlx::query("SELECT FROM no_such_table")
                 .execute(scope)
-                .await?,
-        ),
+                .await?;
+        }
         "time-out" => {
             let options = TxOptions::default().statement_timeout(Duration::from_millis(1));
             let mut tx = scope.begin_with(&options).await?;
