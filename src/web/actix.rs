@@ -16,7 +16,7 @@ use super::permission::{
     PermissionService, Permitted, RequirePermission, RequiredPermission, permitted,
 };
 use super::rejection::{CONTENT_TYPE, Rejection};
-use super::request::{RequestTransaction, Scope, Tx};
+use super::request::{LazyTx, RequestTransaction, Scope, Tx};
 use super::tenant::{TenantLayer, TenantService};
 use super::transaction::{TransactionLayer, TransactionService};
 use crate::resolve::{HeaderFields, RequestHead};
@@ -48,6 +48,17 @@ impl FromRequest for Scope {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         ready(Self::found(request.extensions().get::<TenantScope>()))
+    }
+}
+
+impl FromRequest for LazyTx {
+    type Error = Rejection;
+    type Future = Ready<Result<Self, Rejection>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let extensions = request.extensions();
+        let transaction = extensions.get::<RequestTransaction>().cloned();
+        ready(Self::found(extensions.get().cloned(), transaction))
     }
 }
 

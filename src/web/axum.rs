@@ -6,7 +6,7 @@ use http::request::Parts;
 
 use super::permission::{Permitted, RequiredPermission};
 use super::rejection::Rejection;
-use super::request::{Scope, Tx};
+use super::request::{LazyTx, Scope, Tx};
 
 impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
@@ -15,6 +15,14 @@ impl IntoResponse for Rejection {
 }
 
 impl<S: Sync> FromRequestParts<S> for Scope {
+    type Rejection = Rejection;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Rejection> {
+        Self::of(&parts.extensions)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for LazyTx {
     type Rejection = Rejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Rejection> {

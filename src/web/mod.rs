@@ -10,15 +10,16 @@
 //! * [`TransactionLayer`] gives it a transaction that is begun at its first use, committed before a
 //!   success is told, and rolled back otherwise.
 //! * [`RequirePermission`] lets only those through who may.
-//! * [`Scope`], [`Tx`] and [`Permitted`] are the arguments by which a handler gets at them.
+//! * [`Scope`], [`Tx`], [`LazyTx`] and [`Permitted`] are the arguments by which a handler gets at them.
 //!
 //! ```no_run
 //! # #[cfg(feature = "axum")] mod example {
 //! # use axum::{Router, routing::post};
 //! # use tenantry::{TenantRegistry, TenantResolver};
-//! use tenantry::web::{Rejection, TenantLayer, TransactionLayer, Tx};
+//! use tenantry::web::{LazyTx, Rejection, TenantLayer, TransactionLayer};
 //!
-//! async fn add(mut tx: Tx, body: String) -> Result<(), Rejection> {
+//! async fn add(tx: LazyTx, body: String) -> Result<(), Rejection> {
+//!     let mut tx = tx.begin().await?; // now that the body is there
 //!     sqlx::query("INSERT INTO notes (body) VALUES ($1)")
 //!         .bind(body)
 //!         .execute(&mut *tx)
@@ -40,8 +41,9 @@
 //! ```no_run
 //! # #[cfg(feature = "actix")] mod example {
 //! # use actix_web::{App, HttpResponse, HttpServer, web};
-//! # use tenantry::web::{Rejection, TenantLayer, TransactionLayer, Tx};
-//! async fn add(mut tx: Tx, body: String) -> Result<HttpResponse, Rejection> {
+//! # use tenantry::web::{LazyTx, Rejection, TenantLayer, TransactionLayer};
+//! async fn add(tx: LazyTx, body: String) -> Result<HttpResponse, Rejection> {
+//!     let mut tx = tx.begin().await?;
 //!     sqlx::query("INSERT INTO notes (body) VALUES ($1)")
 //!         .bind(body)
 //!         .execute(&mut *tx)
@@ -74,7 +76,7 @@
 //!
 //! # Connections
 //!
-//! A [`Tx`] holds a connection until the request is answered. What a handler asks of its [`Scope`]
+//! A [`Tx`] holds a connection until the request is answered; a [`LazyTx`] from when it is begun. What a handler asks of its [`Scope`]
 //! meanwhile takes another one, and waits for it where the tenant has no more.
 
 #[cfg(feature = "actix")]
@@ -91,6 +93,6 @@ mod transaction;
 
 pub use permission::{PermissionService, Permitted, RequirePermission, RequiredPermission};
 pub use rejection::Rejection;
-pub use request::{Scope, Tx};
+pub use request::{LazyTx, Scope, Tx};
 pub use tenant::{TenantLayer, TenantService};
 pub use transaction::{TransactionLayer, TransactionService};

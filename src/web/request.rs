@@ -50,8 +50,9 @@ impl Deref for Scope {
 /// a middleware around the handler, the answer is 500 and the log says so. So is it after it was
 /// ended.
 ///
-/// In axum arguments are extracted from left to right: put what may refuse the request, such as a
-/// required permission or the body, before this one, so that no connection waits for it.
+/// It is begun before the handler is called, and so it holds a connection while the client sends the
+/// body that the handler takes as well, however slowly: [`LazyTx`] does not. In axum arguments are
+/// extracted from left to right: put what may refuse the request before this one.
 ///
 /// # Drop
 ///
@@ -68,14 +69,7 @@ impl Tx {
         scope: Option<TenantScope>,
         request: Option<RequestTransaction>,
     ) -> Result<Self, Rejection> {
-        let scope = scope.ok_or_else(no_tenant_layer)?;
-        let request = request.ok_or_else(|| {
-            Rejection::internal(
-                "a handler takes tenantry::web::Tx, and no tenantry::web::TransactionLayer is \
-                 installed around it",
-            )
-        })?;
-        request.take(&scope).await
+        LazyTx::found(scope, request)?.begin().await
     }
 
     /// Commits now, before the request is answered, and says what became of it. The answer is then
@@ -152,6 +146,52 @@ impl fmt::Debug for Tx {
     }
 }
 
+/// The argument of a handler that begins the transaction of its request by itself: an extractor for
+/// axum and for actix.
+///
+/// For handlers that take a body, or ask others first: the connection is taken when it is needed.
+#[derive(Clone, Debug)]
+pub struct LazyTx {
+    scope: TenantScope,
+    request: RequestTransaction,
+}
+
+impl LazyTx {
+    pub(super) fn found(
+        scope: Option<TenantScope>,
+        request: Option<RequestTransaction>,
+    ) -> Result<Self, Rejection> {
+        let scope = scope.ok_or_else(no_tenant_layer)?;
+        let request = request.ok_or_else(|| {
+            Rejection::internal(
+                "a handler takes tenantry::web::Tx or LazyTx, and no \
+                 tenantry::web::TransactionLayer is installed around it",
+            )
+        })?;
+        Ok(Self { scope, request })
+    }
+
+    /// The transaction, which is begun if it has not been. Dropped and asked for again, it is the
+    /// same.
+    ///
+    /// # Errors
+    ///
+    /// As [`TenantScope::begin_with`]; 500 while somebody else holds it, and after it has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: if a transaction was begun, it is rolled back, and the next one who asks begins
+    /// another.
+    pub async fn begin(&self) -> Result<Tx, Rejection> {
+        self.request.take(&self.scope).await
+    }
+
+    /// The scope of the request, for what is not part of the transaction.
+    pub fn scope(&self) -> &TenantScope {
+        &self.scope
+    }
+}
+
 /// The transaction of a request, from before it is begun until after it has ended. Travels in the
 /// extensions of the request.
 #[derive(Clone)]
@@ -181,6 +221,12 @@ enum State {
     Ended,
     /// The request has been answered, or dropped: what comes back now is rolled back.
     Answered,
+}
+
+impl fmt::Debug for RequestTransaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestTransaction").finish_non_exhaustive()
+    }
 }
 
 impl RequestTransaction {

@@ -15,7 +15,7 @@ use super::permission::{
     PermissionService, Permitted, RequirePermission, RequiredPermission, permitted,
 };
 use super::rejection::{CONTENT_TYPE, Rejection};
-use super::request::{RequestTransaction, Scope, Tx};
+use super::request::{LazyTx, RequestTransaction, Scope, Tx};
 use super::tenant::{TenantLayer, TenantService};
 use super::transaction::{TransactionLayer, TransactionService};
 use crate::resolve::{HeaderFields, RequestHead};
@@ -51,6 +51,17 @@ impl Scope {
     /// 500 where no [`TenantLayer`] is installed.
     pub fn of(request: &Extensions) -> Result<Self, Rejection> {
         Self::found(request.get::<TenantScope>())
+    }
+}
+
+impl LazyTx {
+    /// The transaction of the request with these extensions, to be begun.
+    ///
+    /// # Errors
+    ///
+    /// 500 where a [`TenantLayer`] or a [`TransactionLayer`] is missing.
+    pub fn of(request: &Extensions) -> Result<Self, Rejection> {
+        Self::found(request.get().cloned(), request.get().cloned())
     }
 }
 

@@ -151,6 +151,8 @@ pub async fn extraction_without_the_layer<F: Framework>() {
     stand.logged("ERROR", "no tenantry::web::TenantLayer is installed");
     let answer = stand.post("/bare/tx", "x").send().await;
     assert_eq!(answer.rejection(), "500 internal");
+    let answer = stand.post("/bare/lazy", "x").send().await;
+    assert_eq!(answer.rejection(), "500 internal");
     let answer = stand.post("/half/tx", "x").send().await;
     assert_eq!(answer.rejection(), "500 internal");
     stand.logged("ERROR", "no tenantry::web::TransactionLayer is installed");

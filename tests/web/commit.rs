@@ -136,6 +136,26 @@ pub async fn another_context_is_refused<F: Framework>() {
     assert_eq!(owner, B);
 }
 
+pub async fn lazy_transaction_takes_no_connection_before_it_is_begun<F: Framework>() {
+    let stand = Stand::start::<F>().await;
+    let request = stand.post("/lazy", "").start("lazily".into()).await;
+    // All of its arguments are there, its body too.
+    stand.service.stage.reached().await;
+    assert_eq!(stand.world.sessions().await, 0);
+    stand.service.stage.go_on();
+    assert_eq!(request.answer().await.expect("an answer").status, 201);
+    assert_eq!(stand.kept().await, ["and another", "lazily"]);
+    let request = stand
+        .post("/lazy", "")
+        .start("at commit: 23505".into())
+        .await;
+    stand.service.stage.go_on();
+    let answer = request.answer().await.expect("an answer");
+    assert_eq!(answer.rejection(), "409 conflict");
+    assert_eq!(stand.kept().await.len(), 2);
+    stand.serves().await;
+}
+
 pub async fn options_begin_the_transaction<F: Framework>() {
     let stand = Stand::start_with::<F>(|mut service| {
         let options = TxOptions::default().serializable();

@@ -38,6 +38,29 @@ pub async fn client_that_hangs_up<F: Framework>() {
     assert!(stand.kept().await.is_empty());
 }
 
+/// Somebody else has the only one.
+pub async fn client_that_hangs_up_while_it_waits_for_a_connection<F: Framework>() {
+    let stand = Stand::start::<F>().await;
+    let held = stand.post("/wait", "").start("held".into()).await;
+    stand.service.stage.reached().await;
+    let waiting = |count| {
+        let registry = stand.service.registry.clone();
+        soon(async move {
+            while registry.status().connections.waiting != count {
+                tokio::task::yield_now().await;
+            }
+        })
+    };
+    let request = stand.post("/notes", "").start("too late".into()).await;
+    waiting(1).await;
+    request.hang_up();
+    waiting(0).await;
+    stand.service.stage.go_on();
+    assert_eq!(held.answer().await.expect("an answer").status, 200);
+    stand.serves().await;
+    assert_eq!(stand.kept().await, ["held"]);
+}
+
 /// So that nothing of the handler that is dropped finds its request still open.
 pub async fn request_is_over_before_its_handler_is_dropped<F: Framework>() {
     let stand = Stand::start::<F>().await;

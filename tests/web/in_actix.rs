@@ -12,7 +12,9 @@ use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, Bytes, Data, Json, Path, Payload};
 use actix_web::{App, Error, FromRequest as _, HttpRequest, HttpResponse, HttpServer, test};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
-use tenantry::web::{Permitted, Rejection, RequirePermission, RequiredPermission as _, Scope, Tx};
+use tenantry::web::{
+    LazyTx, Permitted, Rejection, RequirePermission, RequiredPermission as _, Scope, Tx,
+};
 
 use crate::service::{
     self, AskWhenDropped, CreateNotes, Directive, Framework, Server, Service, add,
@@ -78,7 +80,8 @@ macro_rules! app {
             .route("/tx", web::post().to(write));
         let bare = web::scope("/bare")
             .route("/scope", web::get().to(list))
-            .route("/tx", web::post().to(write));
+            .route("/tx", web::post().to(write))
+            .route("/lazy", web::post().to(lazy));
         let nested = web::scope("/nested")
             .wrap(service.transactions.clone())
             .route("/notes", web::post().to(write));
@@ -104,6 +107,7 @@ macro_rules! app {
             }))
             .service(guarded)
             .service(nested)
+            .route("/lazy", web::post().to(lazy))
             .route("/ask-when-dropped", web::post().to(ask_when_dropped))
             .route("/detach-and-wait", web::post().to(detach_and_wait))
             .service(inner)
@@ -307,6 +311,11 @@ async fn detach_and_wait(
     service::detach(service.stage.clone(), tx);
     service.stage.wait_here().await;
     Ok(HttpResponse::Ok().finish())
+}
+
+async fn lazy(tx: LazyTx, service: Data<Service>, note: String) -> Result<HttpResponse, Rejection> {
+    service::add_lazily(tx, service.stage.clone(), &note).await?;
+    Ok(HttpResponse::Created().finish())
 }
 
 async fn ask_when_dropped(service: Data<Service>, request: HttpRequest) -> HttpResponse {

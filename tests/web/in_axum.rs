@@ -10,7 +10,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
-use tenantry::web::{Permitted, Rejection, RequirePermission, RequiredPermission as _, Scope, Tx};
+use tenantry::web::{
+    LazyTx, Permitted, Rejection, RequirePermission, RequiredPermission as _, Scope, Tx,
+};
 use tower::ServiceExt as _;
 
 use crate::service::{
@@ -82,6 +84,7 @@ fn router(service: Service) -> Router {
         .route("/stream", post(stream_scope))
         .route("/stream-tx", post(stream_tx))
         .route("/upload", post(upload))
+        .route("/lazy", post(lazy))
         .route("/ask-when-dropped", post(ask_when_dropped))
         .route("/detach-and-wait", post(detach_and_wait))
         .route("/guarded/argument", post(write_if_permitted))
@@ -98,6 +101,7 @@ fn router(service: Service) -> Router {
     Router::new()
         .route("/bare/scope", get(list))
         .route("/bare/tx", post(write))
+        .route("/bare/lazy", post(lazy))
         .merge(half)
         .merge(served)
         .with_state(service)
@@ -263,6 +267,15 @@ async fn detach_and_wait(
     service::detach(service.stage.clone(), tx);
     service.stage.wait_here().await;
     Ok(())
+}
+
+async fn lazy(
+    tx: LazyTx,
+    State(service): State<Service>,
+    note: String,
+) -> Result<StatusCode, Rejection> {
+    service::add_lazily(tx, service.stage, &note).await?;
+    Ok(StatusCode::CREATED)
 }
 
 async fn ask_when_dropped(State(service): State<Service>, extensions: Extensions) {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use axum::http::Method;
 use sqlx::Executor as _;
 use sqlx::postgres::PgConnectOptions;
-use tenantry::web::{Rejection, RequiredPermission, TenantLayer, TransactionLayer, Tx};
+use tenantry::web::{LazyTx, Rejection, RequiredPermission, TenantLayer, TransactionLayer, Tx};
 use tenantry::{
     Database, Error, LazyPools, Permission, Placement, RequestHead, ResolveError, ResolveErrorKind,
     StaticDirectory, TenantContext, TenantDirectory, TenantId, TenantRecord, TenantRegistry,
@@ -326,6 +326,13 @@ pub async fn add(tx: &mut TenantTx, note: &str) -> Result<(), Rejection> {
         .execute(tx)
         .await?;
     Ok(())
+}
+
+/// Waits, and then works in the transaction, twice.
+pub async fn add_lazily(tx: LazyTx, stage: Stage, note: &str) -> Result<(), Rejection> {
+    stage.wait_here().await;
+    add(&mut *tx.begin().await?, note).await?;
+    add(&mut *tx.begin().await?, "and another").await
 }
 
 /// Goes on with the transaction after the request has been answered.
