@@ -99,7 +99,9 @@ impl<P: RequiredPermission> Permitted<P> {
         request: &Extensions,
     ) -> impl Future<Output = Result<Self, Rejection>> + Send + 'static {
         let (scope, authorizer) = (request.get().cloned(), request.get().cloned());
-        Self::found(scope, authorizer, request.get())
+        let request = request.get::<RequestTransaction>().cloned();
+        // Not before it is polled: whoever takes the transaction first would wait for it.
+        async move { Self::found(scope, authorizer, request.as_ref()).await }
     }
 }
 
