@@ -30,6 +30,8 @@ mod tenant;
 pub mod testing;
 mod trail;
 mod tx;
+#[cfg(any(feature = "tower", feature = "actix"))]
+pub mod web;
 
 pub use authz::{
     Authorizer, AuthorizerBuilder, AuthorizerStatus, Decision, Permission, PermissionPattern,
