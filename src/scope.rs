@@ -293,9 +293,13 @@ impl TenantScope {
         }
     }
 
-    /// The registry, and where it finds its tenants.
-    pub(crate) fn slots(&self) -> &Slots {
-        &self.slots
+    /// The registry, and where it finds its tenants; `None` where there is none.
+    pub(crate) fn slots(&self) -> Option<&Slots> {
+        match &self.home {
+            Home::Registry(slots) => Some(slots),
+            #[cfg(feature = "testing")]
+            Home::Nowhere => None,
+        }
     }
 
     pub(crate) fn admit<'q, E: Execute<'q, Postgres>>(&self, query: E) -> Result<Admitted, Error> {

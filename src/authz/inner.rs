@@ -16,6 +16,7 @@ use super::status::AuthorizerStatus;
 use super::subscription::Known;
 use crate::error::{Error, ErrorKind};
 use crate::scope::TenantScope;
+use crate::slots::Slots;
 use crate::sync;
 
 /// What the clones of an authorizer share.
@@ -51,7 +52,8 @@ impl Inner {
         what: impl FnOnce(&Held) -> R,
     ) -> Option<R> {
         let following = self.following.as_ref()?;
-        let who = who(scope, user, scope.slots().generation());
+        let slots = scope.slots()?;
+        let who = who(slots, scope, user, slots.generation());
         let cache = &following.known.cache;
         cache.find(&who, sync::now(), |held| what(held))
     }
@@ -62,17 +64,16 @@ impl Inner {
         scope: &TenantScope,
         user: &str,
     ) -> Result<Arc<Held>, Error> {
-        let Some(following) = &self.following else {
+        let (Some(following), Some(slots)) = (&self.following, scope.slots()) else {
             let answer = self.ask(scope, user).await?;
             return Ok(answer.held);
         };
-        let slots = scope.slots();
         // What the directory said before a change is not believed after it.
         let route = slots.generation();
         let begun = sync::now();
         let place = slots.target(scope.tenant()).await?;
         let place_until = slots.directory().time_to_live().map(|ttl| begun + ttl);
-        let who = who(scope, user, route);
+        let who = who(slots, scope, user, route);
         let cache = &following.known.cache;
         let ticket = cache.ticket(&who, place, place_until);
         let now = sync::now();
@@ -94,11 +95,11 @@ impl Inner {
         route: u64,
         ticket: Ticket,
     ) -> Result<Arc<Held>, Error> {
-        let Some(following) = &self.following else {
+        let (Some(following), Some(slots)) = (&self.following, scope.slots()) else {
             return self.ask(scope, user).await.map(|answer| answer.held);
         };
         let cache = &following.known.cache;
-        let who = who(scope, user, route);
+        let who = who(slots, scope, user, route);
         #[cfg(feature = "redis")]
         if let (Some(redis), Some(epoch)) = (&self.redis, ticket.epoch)
             && cache.is_current(sync::now())
@@ -160,11 +161,11 @@ impl Inner {
     }
 }
 
-fn who<'a>(scope: &'a TenantScope, user: &'a str, route: u64) -> Who<'a> {
+fn who<'a>(slots: &Slots, scope: &'a TenantScope, user: &'a str, route: u64) -> Who<'a> {
     Who {
         tenant: scope.tenant(),
         user,
-        registry: scope.slots().id(),
+        registry: slots.id(),
         route,
     }
 }

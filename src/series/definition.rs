@@ -64,7 +64,7 @@ impl Encode<'_, Postgres> for NumberSeries {
             wait: format!("{}ms", milliseconds(self)),
             month: self.month.map(|month| Reset::Month.period(month)),
         };
-        Json(definition).encode_by_ref(buffer)
+        <Json<_> as Encode<'_, Postgres>>::encode_by_ref(&Json(definition), buffer)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::tx::CommitError;
 ///
 /// | status | names |
 /// |---|---|
-/// | 400 | `no-tenant`, `bad-tenant`, `tenants-disagree`, `invalid-cursor` |
+/// | 400 | `no-tenant`, `bad-tenant`, `tenants-disagree`, `invalid-cursor`, `unknown-order`, `invalid-text` |
 /// | 401 | `token-absent`, `token-malformed`, `token-algorithm`, `token-key`, `token-signature`, `token-expired`, `token-not-yet-valid`, `token-issuer`, `token-audience`, `token-claims` |
 /// | 403 | `tenant-suspended`, `not-a-member`, `permission-denied` |
 /// | 404 | `unknown-tenant`, `not-found` |
@@ -170,7 +170,9 @@ impl From<Error> for Rejection {
             ErrorKind::ConnectionLost => CONNECTION_LOST,
             ErrorKind::NotFound => NOT_FOUND,
             ErrorKind::StaleVersion => STALE_VERSION,
+            ErrorKind::Conflict => CONFLICT,
             ErrorKind::InvalidCursor => INVALID_CURSOR,
+            ErrorKind::UnknownOrder => UNKNOWN_ORDER,
             ErrorKind::PermissionDenied => PERMISSION_DENIED,
             ErrorKind::NotAMember => NOT_A_MEMBER,
             ErrorKind::PermissionUnknown => PERMISSION_UNKNOWN.after(after),
@@ -196,6 +198,8 @@ fn refused_by_the_database(error: &Error) -> Rejection {
         // Integrity constraint violations.
         Some(code) if code.starts_with("23") => CONFLICT,
         Some("57014") => TIMED_OUT,
+        // A NUL in a text, or in JSON, which only a value that was sent can hold.
+        Some("22021" | "22P05") => INVALID_TEXT,
         _ => internal(error),
     }
 }
@@ -266,6 +270,11 @@ const TENANTS_DISAGREE: Rejection = Rejection::new(
     "tenants-disagree",
     "two parts of the request contradict each other",
 );
+const UNKNOWN_ORDER: Rejection = Rejection::new(
+    400,
+    "unknown-order",
+    "the list cannot be ordered as was asked",
+);
 const INVALID_CURSOR: Rejection = Rejection::new(
     400,
     "invalid-cursor",
@@ -319,6 +328,11 @@ const PERMISSION_DENIED: Rejection =
     Rejection::new(403, "permission-denied", "the user may not do this");
 const UNKNOWN_TENANT: Rejection = Rejection::new(404, "unknown-tenant", "there is no such tenant");
 const NOT_FOUND: Rejection = Rejection::new(404, "not-found", "there is nothing here");
+const INVALID_TEXT: Rejection = Rejection::new(
+    400,
+    "invalid-text",
+    "a text holds a character that cannot be kept",
+);
 const CONFLICT: Rejection = Rejection::new(
     409,
     "conflict",

@@ -126,6 +126,8 @@ fn what_the_database_says_is_told_by_its_code_alone() {
         ("42501", "500 internal"),
         ("42P01", "500 internal"),
         ("22003", "500 internal"),
+        ("22021", "400 invalid-text"),
+        ("22P05", "400 invalid-text"),
         ("P0001", "500 internal"),
     ] {
         assert_eq!(told(refusal(code)), expected, "{code}");
