@@ -132,7 +132,7 @@ fn what_the_database_says_is_told_by_its_code_alone() {
     ] {
         assert_eq!(told(refusal(code)), expected, "{code}");
     }
-    assert_eq!(told(sqlx::Error::RowNotFound), "500 internal");
+    assert_eq!(told(sqlx::Error::RowNotFound), "404 not-found");
 }
 
 #[test]
