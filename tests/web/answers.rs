@@ -80,7 +80,7 @@ pub async fn errors_of_handlers<F: Framework>() {
         ("invalid-option", "500 internal"),
         ("statement-refused", "500 internal"),
         ("connection-lost", "503 connection-lost"),
-        ("row-not-found", "500 internal"),
+        ("row-not-found", "404 not-found"),
         ("decode", "500 internal"),
         ("syntax", "500 internal"),
         ("time-out", "504 timed-out"),
