@@ -18,7 +18,10 @@ mod race;
 mod schedule;
 #[path = "../support/mod.rs"]
 mod support;
-#[allow(unused_imports, reason = "some of it is for parts that are not measured here")]
+#[allow(
+    unused_imports,
+    reason = "some of it is for parts that are not measured here"
+)]
 #[path = "../../src/sync.rs"]
 mod sync;
 mod workload;
