@@ -82,6 +82,7 @@ in_both_frameworks! {
         a_stale_version_is_refused
         bad_requests_are_refused_in_our_words;
     who: a_token_is_needed
+        a_bad_token_is_refused_before_anything_is_asked
         roles_decide_what_a_user_may
         a_revoked_role_is_gone_within_the_bound
         a_member_who_left_is_out;

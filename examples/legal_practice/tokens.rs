@@ -14,9 +14,9 @@ pub struct Tokens {
     secret: [u8; 32],
 }
 
-const ISSUER: &str = "https://id.practice.example/";
-const AUDIENCE: &str = "https://api.practice.example/";
-const KEY: &str = "demonstration";
+pub const ISSUER: &str = "https://id.practice.example/";
+pub const AUDIENCE: &str = "https://api.practice.example/";
+pub const KEY: &str = "demonstration";
 
 /// How long a token is good for.
 pub const LIFETIME: Duration = Duration::from_secs(15 * 60);
@@ -35,7 +35,11 @@ impl Tokens {
     pub fn new() -> Result<Self, Failure> {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret)?;
-        Ok(Self { secret })
+        Ok(Self::of(secret))
+    }
+
+    pub fn of(secret: [u8; 32]) -> Self {
+        Self { secret }
     }
 
     pub fn resolver(&self) -> Result<JwtResolver, Failure> {

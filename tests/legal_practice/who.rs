@@ -1,11 +1,15 @@
 //! Who may do what, and since when.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::http::Method;
-use serde_json::json;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey};
+use serde_json::{Value, json};
 
-use crate::world::{World, assert_refused};
+use crate::tokens;
+use crate::world::{SECRET, World, assert_refused};
 
 pub async fn a_token_is_needed(world: &World) {
     let mut nobody = world.anybody(None);
@@ -32,6 +36,73 @@ pub async fn a_token_is_needed(world: &World) {
         .expect("a token");
     let mut stranger = world.anybody(Some(token));
     assert_refused(&stranger.get("/cases").await, 403, "not-a-member");
+}
+
+/// Each defect has its own refusal, and none of them is a question to the database.
+pub async fn a_bad_token_is_refused_before_anything_is_asked(world: &World) {
+    let good = json!({
+        "iss": tokens::ISSUER, "aud": tokens::AUDIENCE, "sub": "partner", "org": "axo",
+        "exp": now() + 600,
+    });
+    let with = |name: &str, value: Value| {
+        let mut claims = good.clone();
+        claims[name] = value;
+        sign(&header("HS256", tokens::KEY), &claims)
+    };
+    let mut partner = world.anybody(Some(sign(&header("HS256", tokens::KEY), &good)));
+    assert_eq!(partner.get("/cases").await.status, 200);
+
+    let leases = world.practice.registry.status().leases;
+    for (token, name) in [
+        (with("exp", json!(now() - 600)), "token-expired"),
+        (with("nbf", json!(now() + 600)), "token-not-yet-valid"),
+        (
+            with("aud", json!("https://elsewhere.example/")),
+            "token-audience",
+        ),
+        (
+            with("iss", json!("https://elsewhere.example/")),
+            "token-issuer",
+        ),
+        (with("org", json!(["axo", "bruma"])), "token-claims"),
+        (with("org", Value::Null), "token-claims"),
+        (sign(&header("none", tokens::KEY), &good), "token-algorithm"),
+        (
+            sign(&header("RS256", tokens::KEY), &good),
+            "token-algorithm",
+        ),
+        (sign(&header("HS256", "another"), &good), "token-key"),
+    ] {
+        let mut somebody = world.anybody(Some(token));
+        assert_refused(&somebody.get("/cases").await, 401, name);
+    }
+    assert_eq!(
+        world.practice.registry.status().leases,
+        leases,
+        "the database was asked"
+    );
+    // The one refusal that does ask, because it is not the token that is wrong.
+    let mut stranger = world.anybody(Some(with("sub", json!("stranger"))));
+    assert_refused(&stranger.get("/cases").await, 403, "not-a-member");
+    assert!(world.practice.registry.status().leases > leases);
+}
+
+fn header(algorithm: &str, key: &str) -> Value {
+    json!({"typ": "JWT", "alg": algorithm, "kid": key})
+}
+
+/// With HS256 and the right secret, whatever the header says.
+fn sign(header: &Value, claims: &Value) -> String {
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let message = format!("{}.{}", part(header), part(claims));
+    let key = EncodingKey::from_secret(&SECRET);
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256);
+    format!("{message}.{}", signature.expect("signed"))
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.expect("after 1970").as_secs()
 }
 
 pub async fn roles_decide_what_a_user_may(world: &World) {

@@ -1,6 +1,7 @@
 //! A PostgreSQL and a Redis for all tests of this file, and a database and a service for each.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use axum::body::Body;
@@ -16,6 +17,7 @@ use crate::database::{self, Database};
 use crate::options::Framework;
 use crate::practice::Practice;
 use crate::redis::RedisServer;
+use crate::tokens::Tokens;
 
 pub struct World {
     pub address: SocketAddr,
@@ -23,6 +25,9 @@ pub struct World {
     pub database: Database,
     app: Option<App>,
 }
+
+/// What tokens are signed with, so that tests can sign what the service never would.
+pub const SECRET: [u8; 32] = *b"the secret of tests and no other";
 
 static SERVER: OnceCell<PostgresServer> = OnceCell::const_new();
 static REDIS: OnceCell<RedisServer> = OnceCell::const_new();
@@ -53,9 +58,10 @@ impl World {
                 .await
                 .expect("a database")
         };
-        let practice = app::practice(database.service.clone(), Some(&redis))
+        let mut practice = app::practice(database.service.clone(), Some(&redis))
             .await
             .expect("a practice");
+        practice.tokens = Arc::new(Tokens::of(SECRET));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let address = listener.local_addr().expect("its address");
         let app = App::start(framework, listener, practice.clone()).expect("a service");
