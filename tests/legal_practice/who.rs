@@ -23,7 +23,7 @@ pub async fn a_token_is_needed(world: &World) {
     let mut garbler = world.anybody(Some("x".to_owned()));
     assert_refused(&garbler.get("/cases").await, 401, "token-malformed");
     // Signed by another process, that is, by another key of the same name.
-    let elsewhere = crate::tokens::Tokens::new().expect("a secret");
+    let elsewhere = tokens::Tokens::new().expect("a secret");
     let axo = "axo".parse().expect("a tenant");
     let token = elsewhere.sign("partner", &axo).expect("a token");
     let mut stranger = world.anybody(Some(token));
