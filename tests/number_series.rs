@@ -791,13 +791,7 @@ async fn number_is_void_once() {
 async fn what_was_begun_with_a_number_and_dropped_leaves_no_gap() {
     let world = world().await;
     let wire = world.slow_wire().await;
-    let registry = world
-        .registry_of(
-            wire.before(&world.app),
-            ContextSettings::default(),
-            |options| options.max_connections(1),
-        )
-        .await;
+    let registry = world.registry_over(&wire).await;
     let a = scope(&registry, "a").await;
     let series = invoices();
     insert(&a, &series).await.expect("taken");
@@ -849,13 +843,7 @@ async fn what_was_begun_with_a_number_and_dropped_leaves_no_gap() {
 async fn what_was_voided_or_reused_and_dropped_is_not_committed_unknown() {
     let world = world().await;
     let wire = world.slow_wire().await;
-    let registry = world
-        .registry_of(
-            wire.before(&world.app),
-            ContextSettings::default(),
-            |options| options.max_connections(1),
-        )
-        .await;
+    let registry = world.registry_over(&wire).await;
     let a = scope(&registry, "a").await;
     let series = invoices();
     insert(&a, &series).await.expect("taken");
@@ -1056,13 +1044,7 @@ async fn unique_numbers_differ_and_nobody_waits() {
 async fn unique_numbers_differ_when_whoever_asks_is_dropped() {
     let world = world().await;
     let wire = world.slow_wire().await;
-    let registry = world
-        .registry_of(
-            wire.before(&world.app),
-            ContextSettings::default(),
-            |options| options.max_connections(1),
-        )
-        .await;
+    let registry = world.registry_over(&wire).await;
     let a = scope(&registry, "a").await;
     let series = UniqueSeries::new("ticket").block(2);
     let mut got = BTreeSet::new();
@@ -1102,12 +1084,7 @@ async fn role_of_the_application_has_no_other_way() -> Outcome {
     )
     .await?;
     installation.number_series().apply(&mut owner).await?;
-    let given_away = "SELECT count(*) FROM pg_class AS c, aclexplode(c.relacl) AS a \
-         WHERE c.relnamespace = 'tenantry'::regnamespace AND c.relkind = 'r' \
-           AND c.relname ~ '^(number|void|unique|trail)' \
-           AND pg_get_userbyid(a.grantee) NOT IN (current_user, $app$";
-    let given_away = format!("{given_away}{}$app$)", database.app);
-    assert_eq!(text(&mut owner, &given_away).await?, "0");
+    assert_eq!(database.given_away(&mut owner).await?, "0");
     let mut app = database.app().await?;
     let next = r#"SELECT tenantry.next_number('{"series": "invoice"}')"#;
     for context in [

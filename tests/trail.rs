@@ -626,13 +626,7 @@ async fn under_snapshots_the_commit_fails_and_is_repeated() {
 async fn what_was_begun_with_an_entry_and_dropped_is_not_committed_without_it() {
     let world = world().await;
     let wire = world.slow_wire().await;
-    let registry = world
-        .registry_of(
-            wire.before(&world.app),
-            ContextSettings::default(),
-            |options| options.max_connections(1),
-        )
-        .await;
+    let registry = world.registry_over(&wire).await;
     let a = scope(&registry, "a").await;
     record(&a, "first").await.expect("recorded");
     let mut doomed = 0;
@@ -740,12 +734,7 @@ async fn role_of_the_application_records_and_reads_and_does_nothing_else() -> Ou
     )
     .await?;
     installation.trail().apply(&mut owner).await?;
-    let given_away = "SELECT count(*) FROM pg_class AS c, aclexplode(c.relacl) AS a \
-         WHERE c.relnamespace = 'tenantry'::regnamespace AND c.relkind = 'r' \
-           AND c.relname ~ '^(number|void|unique|trail)' \
-           AND pg_get_userbyid(a.grantee) NOT IN (current_user, $app$";
-    let given_away = format!("{given_away}{}$app$)", database.app);
-    assert_eq!(text(&mut owner, &given_away).await?, "0");
+    assert_eq!(database.given_away(&mut owner).await?, "0");
     let mut app = database.app().await?;
     const RECORD: &str = "SELECT tenantry.record_in_trail('x', 'k', 'i', NULL, '1')";
     for context in [

@@ -81,6 +81,19 @@ impl TestDatabase {
     pub(crate) async fn role(&self, role: &str) -> Outcome<PgConnection> {
         Ok(PgConnection::connect_with(&self.options.clone().username(role)).await?)
     }
+
+    /// How many privileges on the tables of numbers and of the trail somebody holds who is neither
+    /// their owner, who asks, nor the application.
+    pub(crate) async fn given_away(&self, owner: &mut PgConnection) -> Outcome<String> {
+        let sql = format!(
+            "SELECT count(*) FROM pg_class AS c, aclexplode(c.relacl) AS a \
+             WHERE c.relnamespace = 'tenantry'::regnamespace AND c.relkind = 'r' \
+               AND c.relname ~ '^(number|void|unique|trail)' \
+               AND pg_get_userbyid(a.grantee) NOT IN (current_user, $app${}$app$)",
+            self.app
+        );
+        text(owner, &sql).await
+    }
 }
 
 /// Runs statements over the simple protocol.

@@ -136,6 +136,15 @@ impl World {
             .await
     }
 
+    /// The same with a wire in between.
+    pub async fn registry_over(&self, wire: &proxy::Proxy) -> TenantRegistry {
+        let app = wire.before(&self.app);
+        self.registry_of(app, ContextSettings::default(), |options| {
+            options.max_connections(1)
+        })
+        .await
+    }
+
     pub async fn registry_with(
         &self,
         options: impl Fn(PoolOptions) -> PoolOptions + Send + Sync + 'static,
