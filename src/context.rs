@@ -134,3 +134,58 @@ impl fmt::Debug for TenantContext {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn acme() -> TenantContext {
+        TenantContext::new("acme".parse::<TenantId>().expect("an id"))
+    }
+
+    #[test]
+    fn it_says_what_it_was_made_of() {
+        let context = acme().user(4711).setting("app.role", "auditor");
+        assert_eq!(context.tenant().as_str(), "acme");
+        assert_eq!(context.user_id(), Some("4711"));
+        assert_eq!(context.value("app.role"), Some("auditor"));
+        assert_eq!(context.value("app.other"), None);
+        assert_eq!(acme().user_id(), None);
+        #[cfg(feature = "testing")]
+        assert!(context.names().eq(["app.role"]));
+    }
+
+    #[test]
+    fn debug_names_the_tenant_and_hides_user_and_values() {
+        let context = acme().user("mallory").setting("app.role", "auditor");
+        assert_eq!(
+            format!("{context:?}"),
+            "TenantContext { tenant: \"acme\", has_user: true, settings: [\"app.role\"] }"
+        );
+    }
+
+    #[test]
+    fn what_it_carries_is_bounded_to_the_byte() {
+        let known = ContextSettings::default().with("app.role").expect("known");
+        let taken = |context: TenantContext| match context.check(&known) {
+            Ok(()) => true,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::InvalidContext);
+                false
+            }
+        };
+        assert!(taken(acme()));
+        assert!(taken(acme().user("x")));
+        assert!(taken(acme().user("x".repeat(MAX_USER))));
+        assert!(!taken(acme().user("x".repeat(MAX_USER + 1))));
+        assert!(!taken(acme().user("")));
+        assert!(!taken(acme().user("a\0b")));
+        assert!(taken(acme().setting("app.role", "")));
+        assert!(taken(acme().setting("app.role", "x".repeat(MAX_VALUE))));
+        assert!(!taken(
+            acme().setting("app.role", "x".repeat(MAX_VALUE + 1))
+        ));
+        assert!(!taken(acme().setting("app.role", "a\0b")));
+        assert!(!taken(acme().setting("app.other", "x")));
+    }
+}

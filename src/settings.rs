@@ -174,6 +174,28 @@ mod tests {
     }
 
     #[test]
+    fn a_name_has_at_most_63_bytes() {
+        let longest = format!("app.{}", "x".repeat(59));
+        let settings = ContextSettings::new("a._b2", longest.clone()).expect("63 bytes");
+        assert_eq!(settings.tenant(), "a._b2");
+        assert_eq!(settings.user(), longest);
+        assert!(ContextSettings::new("a.b", format!("{longest}x")).is_err());
+    }
+
+    #[test]
+    fn names_of_the_context_are_known() -> Result<(), Error> {
+        let settings = ContextSettings::default()
+            .with("app.role")?
+            .with("app.team")?;
+        assert_eq!(settings.further(), ["app.role", "app.team"]);
+        for name in ["app.tenant_id", "app.user_id", "app.role", "app.team"] {
+            assert!(settings.contains(name), "{name}");
+        }
+        assert!(!settings.contains("app.other"));
+        Ok(())
+    }
+
+    #[test]
     fn a_name_is_taken_once() -> Result<(), Error> {
         assert!(ContextSettings::new("a.b", "a.b").is_err());
         let settings = ContextSettings::default().with("app.role")?;

@@ -223,5 +223,31 @@ mod tests {
         assert_eq!(TenantId::try_from(12_i64).expect("positive").as_str(), "12");
         assert_eq!(TenantId::from(u64::MAX).as_str(), "18446744073709551615");
         assert!(TenantId::try_from(-1_i64).is_err());
+        assert_eq!(TenantId::from(12_u32).as_str(), "12");
+        assert_eq!(TenantId::try_from(12_i32).expect("positive").as_str(), "12");
+        assert!(TenantId::try_from(-1_i32).is_err());
+    }
+
+    #[test]
+    fn it_is_its_text_in_every_form() {
+        let id = TenantId::try_from("acme").expect("an id");
+        assert_eq!(TenantId::try_from("acme".to_owned()).ok(), Some(id.clone()));
+        assert_eq!(AsRef::<str>::as_ref(&id), "acme");
+        assert_eq!(Borrow::<str>::borrow(&id), "acme");
+        assert_eq!(id.to_string(), "acme");
+        assert_eq!(format!("{id:?}"), "TenantId(\"acme\")");
+        assert!(TenantId::try_from("").is_err());
+        assert!(TenantId::try_from(String::new()).is_err());
+    }
+
+    #[test]
+    fn only_the_hyphenated_form_of_a_uuid_is_folded() {
+        // 36 bytes that are no UUID, and a UUID that is not 36 bytes.
+        for text in [
+            "ABCDEFGH-ABCD-4ABC-8ABC-ABCDEFGHIJKL",
+            "ABCDEF0011224334855667788990AABB",
+        ] {
+            assert_eq!(text.parse::<TenantId>().expect(text).as_str(), text);
+        }
     }
 }
