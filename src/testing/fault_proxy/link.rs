@@ -48,6 +48,9 @@ impl Link {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let number = shared.counts.lock().count_connection();
         let fault = shared.dials.borrow().each;
+        shared.open.send_modify(|open| {
+            open.insert(number, false);
+        });
         Self {
             number,
             shared,
@@ -89,18 +92,26 @@ impl Link {
             }
         };
         if is_cut {
-            self.shared.counts.lock().count_cut();
             // Closed with answers unread, the connection would be reset, and the server might not
             // read what has passed.
             let _ = to_server.shutdown().await;
-            let _ = timeout(UNHEARD, tokio::io::copy(&mut from_server, &mut tokio::io::sink())).await;
+            let _ = timeout(
+                UNHEARD,
+                tokio::io::copy(&mut from_server, &mut tokio::io::sink()),
+            )
+            .await;
         }
     }
 
     async fn is_cut(&self) {
         let mut dials = self.shared.dials.subscribe();
         let all = pin!(dials.wait_for(|dials| self.number < dials.cut_below));
-        select(all, pin!(self.cut.notified())).await;
+        if let Either::Left(_) = select(all, pin!(self.cut.notified())).await {
+            let mut state = self.state.lock();
+            if !std::mem::replace(&mut state.is_cut, true) {
+                self.shared.counts.lock().count_cut();
+            }
+        }
     }
 
     async fn forward(
@@ -188,9 +199,14 @@ impl Link {
             match passing.then {
                 Some(Effect::Cut) => {
                     state.is_cut = true;
+                    counts.count_cut();
+                    self.shared.open.send_modify(|open| {
+                        open.insert(self.number, true);
+                    });
                     return passing;
                 }
                 Some(Effect::Freeze) => {
+                    counts.count_freeze();
                     let freeze = |dials: &mut super::Dials| {
                         dials.frozen.ones.insert(self.number);
                     };
@@ -202,11 +218,15 @@ impl Link {
             }
             let faults = [of_all.as_ref(), state.fault.as_ref()];
             let rest = &bytes[passing.bytes..];
-            let limit = faults.into_iter().flatten().fold(rest.len(), |most, fault| {
-                fault.limit(direction, most)
-            });
+            let limit = faults
+                .into_iter()
+                .flatten()
+                .fold(rest.len(), |most, fault| fault.limit(direction, most));
             let part = state.dialogue.read(direction, &rest[..limit]);
-            for fault in [of_all.as_mut(), state.fault.as_mut()].into_iter().flatten() {
+            for fault in [of_all.as_mut(), state.fault.as_mut()]
+                .into_iter()
+                .flatten()
+            {
                 fault.passed(direction, part.bytes, part.ended.is_some());
             }
             counts.count_bytes(direction, part.bytes);
@@ -219,6 +239,14 @@ impl Link {
             }
             passing.bytes += part.bytes;
         }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.shared.open.send_modify(|open| {
+            open.remove(&self.number);
+        });
     }
 }
 
