@@ -25,6 +25,8 @@ mod openings;
 mod placements;
 #[path = "faults/savepoints.rs"]
 mod savepoints;
+#[path = "faults/specimen.rs"]
+mod specimen;
 #[path = "faults/stage.rs"]
 mod stage;
 #[path = "faults/statements.rs"]

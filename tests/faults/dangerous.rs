@@ -4,8 +4,9 @@ use sqlx::{AssertSqlSafe, Executor as _};
 use tenantry::sql::DangerousAccess;
 use tenantry::{Error, StaticDirectory, TenantRegistry};
 
+use crate::openings::BYTES;
 use crate::stage::{Stage, installed, options, wire};
-use crate::sweep::{Trial, silence, sweep};
+use crate::sweep::{Trial, silence, sweep, sweep_by};
 
 async fn stage() -> Stage {
     let (world, _) = installed().await;
@@ -84,7 +85,7 @@ async fn statement_and_commit() {
 #[tokio::test]
 async fn beginning() {
     let stage = stage().await;
-    sweep(&stage, async |trial| {
+    sweep_by(&stage, BYTES, async |trial| {
         let dangerous = trial.stage.registry.dangerous().expect("configured");
         trial.arm();
         let begun = dangerous.begin("somebody", &trial.body()).await;

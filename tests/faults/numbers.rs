@@ -1,10 +1,12 @@
-//! Numbers of a series: no gap and no duplicate, wherever the connection was lost.
+//! Numbers of a series: no gap and no duplicate, wherever the connection was lost. Entries of the
+//! trail: there if their transaction is, and the chain holds.
 
 use sqlx::Executor as _;
-use tenantry::{CommitError, Error, NumberSeries};
+use tenantry::{CommitError, Error, NumberSeries, Trail, TrailEntry};
 
 use crate::stage::{Stage, installed};
 use crate::sweep::{Trial, silence, sweep};
+use crate::transactions::write;
 
 fn invoices() -> NumberSeries {
     NumberSeries::new("invoice").prefix("INV").width(5)
@@ -27,6 +29,11 @@ async fn stage() -> Stage {
         .apply(&mut admin)
         .await
         .expect("policies");
+    installation
+        .trail()
+        .apply(&mut admin)
+        .await
+        .expect("applied");
     Stage::over(world, false).await
 }
 
@@ -111,4 +118,36 @@ async fn taken_by_the_statement_that_writes() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn entry_of_the_trail() {
+    let stage = stage().await;
+    let tally = sweep(&stage, async |trial| {
+        let a = trial.a().await;
+        let mut tx = a.begin().await.expect("begun");
+        write(&mut tx, trial).await.expect("written");
+        trial.arm();
+        let entry = TrailEntry::new("note.write").object("note", trial.body());
+        let recorded = Trail::record(&mut tx, &entry).await;
+        let is_lost = recorded.is_err();
+        let committed = tx.commit().await;
+        trial.disarm().await;
+        if let Err(error) = recorded {
+            trial.is_lost(error);
+        }
+        assert!(
+            !is_lost || matches!(committed, Err(CommitError::RolledBack(_))),
+            "{trial}"
+        );
+        let kept = trial.kept().await;
+        let entries = "SELECT count(*), min(tenant) FROM tenantry.trail WHERE object_id = $1";
+        assert_eq!(trial.kept_in(entries).await, kept, "{trial}");
+        trial.judge(committed, kept, 1).await;
+    })
+    .await;
+    tally.unknown_was_unknown();
+    let a = stage.scope("a").await;
+    let verified = Trail::verify((&a).into()).await.expect("read");
+    assert!(verified.is_sound(), "{verified:?}");
 }

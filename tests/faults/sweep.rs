@@ -48,10 +48,15 @@ pub struct Tally {
 
 /// Cuts at each message, and in the long edition at each byte.
 pub async fn sweep(stage: &Stage, operation: impl AsyncFn(&Trial<'_>)) -> Tally {
+    sweep_by(stage, 1, operation).await
+}
+
+/// Cuts at each message, and in the long edition at every so many bytes.
+pub async fn sweep_by(stage: &Stage, bytes: usize, operation: impl AsyncFn(&Trial<'_>)) -> Tally {
     let mut tally = Tally::default();
-    sweep_with(stage, Fault::CutAfterMessages, &operation, &mut tally).await;
+    sweep_with(stage, Fault::CutAfterMessages, 1, &operation, &mut tally).await;
     if long() {
-        sweep_with(stage, Fault::CutAfterBytes, &operation, &mut tally).await;
+        sweep_with(stage, Fault::CutAfterBytes, bytes, &operation, &mut tally).await;
     }
     tally
 }
@@ -60,22 +65,26 @@ pub async fn sweep(stage: &Stage, operation: impl AsyncFn(&Trial<'_>)) -> Tally 
 /// time: at every fourth message, in the long edition at each.
 pub async fn silence(stage: &Stage, operation: impl AsyncFn(&Trial<'_>)) {
     let mut tally = Tally::default();
-    for fault in [Fault::SilentAfterMessages, Fault::DeadAfterMessages] {
-        sweep_with(stage, fault, &operation, &mut tally).await;
-    }
+    let rarely = if long() { 1 } else { 4 };
+    sweep_with(stage, Fault::SilentAfterMessages, 1, &operation, &mut tally).await;
+    sweep_with(
+        stage,
+        Fault::DeadAfterMessages,
+        rarely,
+        &operation,
+        &mut tally,
+    )
+    .await;
 }
 
 async fn sweep_with(
     stage: &Stage,
     fault: Fault,
+    step: usize,
     operation: &impl AsyncFn(&Trial<'_>),
     tally: &mut Tally,
 ) {
     let (started, before) = (Instant::now(), tally.faults);
-    let step = match fault {
-        Fault::DeadAfterMessages if !long() => 4,
-        _ => 1,
-    };
     for direction in [Direction::ToServer, Direction::ToClient] {
         for after in (0..).step_by(step) {
             let trial = Trial::new(stage, fault, direction, after);
