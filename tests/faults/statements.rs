@@ -113,7 +113,11 @@ async fn writes(trial: &Trial<'_>, way: (Text, Method)) {
 async fn statement_that_writes() {
     for tests_first in [false, true] {
         let stage = Stage::new(tests_first).await;
-        for way in ALL {
+        // How a text comes there makes no difference to the test before it.
+        for way in ALL
+            .into_iter()
+            .take(if tests_first { 2 } else { ALL.len() })
+        {
             let tally = sweep(&stage, async |trial| writes(trial, way).await).await;
             for seen in ["written", "lost", "lost, and kept"] {
                 assert!(tally.has_seen(seen), "{way:?}: {tally:?}");
@@ -182,7 +186,9 @@ async fn statement_that_reads() {
         let stage = Stage::new(tests_first).await;
         for text in [Text::Known, Text::New, Text::Unnamed] {
             for streams in [false, true] {
-                sweep(&stage, async |trial| reads(trial, text, streams).await).await;
+                if streams || !tests_first {
+                    sweep(&stage, async |trial| reads(trial, text, streams).await).await;
+                }
             }
         }
     }

@@ -1,9 +1,11 @@
 //! Transactions, from their beginning to either end.
 
-use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
-use tenantry::{CommitError, Error, IsolationLevel, TenantTx, TxOptions};
+use std::time::Duration;
 
-use crate::stage::{Stage, answers, label};
+use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
+use tenantry::{CommitError, ContextSettings, Error, IsolationLevel, TenantTx, TxOptions};
+
+use crate::stage::{Stage, answers, installed, label, options, wire};
 use crate::sweep::{Trial, silence, sweep};
 
 /// Writes the note of a trial.
@@ -246,7 +248,15 @@ async fn rollback() {
 /// What brings a connection in order is cut: nobody else notices.
 #[tokio::test]
 async fn dropped() {
-    let stage = Stage::new(false).await;
+    // Nobody here is closed for taking his time.
+    let (world, _) = installed().await;
+    let wire = wire(&world.app).await;
+    let app = wire.connect_options(&world.app);
+    let patient = |defaults| options(defaults, false).abandoned_grace(Duration::from_secs(60));
+    let registry = world
+        .registry_of(app, ContextSettings::default(), patient)
+        .await;
+    let stage = Stage::of(world, wire, registry, false).await;
     for leaves_traces in [false, true] {
         sweep(&stage, async |trial| {
             let mut tx = written(trial).await;
