@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::support::{World, notes, scope, session, world_with};
 
 /// Who waits for longer waits for ever.
-const EVER: Duration = Duration::from_secs(60);
+const EVER: Duration = Duration::from_secs(30);
 
 pub struct Stage {
     pub world: World,

@@ -95,13 +95,17 @@ async fn sweep_with(
                     stage.serves().await;
                 }
                 Fault::SilentAfterMessages => {
-                    trial.given_up(operation).await;
+                    let _ = trial.given_up(operation).await;
                     stage.wire.thaw();
                     stage.serves().await;
                 }
                 Fault::DeadAfterMessages => {
-                    trial.given_up(operation).await;
-                    stage.serves_in_the_end().await;
+                    let is_under_way = trial.given_up(operation).await;
+                    // What had been answered is idle, and nobody can know that it is dead.
+                    match is_under_way {
+                        true => stage.serves().await,
+                        false => stage.serves_in_the_end().await,
+                    }
                     stage.wire.thaw();
                 }
             }
@@ -183,8 +187,9 @@ impl<'s> Trial<'s> {
         self.was_hit.get()
     }
 
-    /// Runs it until the network is silent, and gives it up.
-    async fn given_up(&self, operation: &impl AsyncFn(&Trial<'_>)) {
+    /// Runs it until the network is silent, and gives it up. Whether what is swept was under way
+    /// then.
+    async fn given_up(&self, operation: &impl AsyncFn(&Trial<'_>)) -> bool {
         let before = self.stage.wire.counts().freezes();
         let silent = async {
             while self.stage.wire.counts().freezes() == before {
@@ -195,7 +200,7 @@ impl<'s> Trial<'s> {
             self.was_hit.set(true);
         }
         self.stage.wire.disarm();
-        self.armed.take();
+        self.armed.take().is_some()
     }
 
     /// Notes what this trial has seen, for the tally.
