@@ -69,6 +69,7 @@ mod detached;
 mod embedded;
 mod error;
 mod existing;
+pub mod leak_hunt;
 mod memory;
 mod polls;
 mod probe;
