@@ -32,13 +32,11 @@ struct Course {
     tenants: Vec<TenantId>,
     tasks: u32,
     is_calm: bool,
+    patience: Duration,
     limits: Limits,
     carried_out: AtomicU64,
     is_over: AtomicBool,
 }
-
-/// How long things may take to come in order when nobody disturbs any more.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often it is looked at what was written.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -53,6 +51,7 @@ pub(super) async fn run(hunt: LeakHunt, limits: Limits, subject: Arc<dyn Subject
         tenants: hunt.tenants,
         tasks: hunt.tasks,
         is_calm: hunt.is_calm,
+        patience: hunt.patience,
         limits,
         carried_out: AtomicU64::new(0),
         is_over: AtomicBool::new(false),
@@ -86,7 +85,7 @@ pub(super) async fn run(hunt: LeakHunt, limits: Limits, subject: Arc<dyn Subject
     let look = looks.join_all().await.pop();
     if !course.ledger.is_stopped() {
         course.last_round(&mut tally).await;
-        if let Err(what) = course.subject.at_rest(PATIENCE).await {
+        if let Err(what) = course.subject.at_rest(course.patience).await {
             let finding = Finding::new(FindingKind::Stuck, "somebody");
             course.ledger.add(finding.note(what));
         }
@@ -174,7 +173,8 @@ impl Course {
 
     async fn carry_out(&self, turn: Turn, fate: Fate) -> End<Result<(), Error>> {
         let work = turn.clone();
-        let end = fate.befalls(async { self.subject.work(work).await }).await;
+        let work = async { self.subject.work(work).await };
+        let end = fate.befalls(work, self.patience).await;
         match end {
             End::PanickedItself => self.ledger.add(Finding::of(&turn, FindingKind::Panic)),
             End::Stuck => self.ledger.add(Finding::of(&turn, FindingKind::Stuck)),
@@ -225,7 +225,7 @@ impl Course {
 
     /// Nobody disturbs any more: each tenant is served, with each operation.
     async fn last_round(&self, tally: &mut Tally) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         let mut number = 0;
         for (at, tenant) in self.tenants.iter().enumerate() {
             let another = &self.tenants[(at + 1) % self.tenants.len()];
@@ -256,7 +256,7 @@ impl Course {
 
     /// What is in the tables, what is not, and who sits in a transaction.
     async fn last_look(&self, mut look: Look) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         let swept = loop {
             let swept = look.sweep(|tenant, row| self.is_stored(tenant, row)).await;
             if swept.is_ok() || Instant::now() >= deadline {

@@ -37,9 +37,6 @@ pub(super) enum End<T> {
     Stuck,
 }
 
-/// After so long a turn that nobody disturbs is taken for stuck.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 impl Fate {
     pub(super) fn draw(rng: &mut Rng) -> Self {
         match rng.u32(..100) {
@@ -54,15 +51,17 @@ impl Fate {
         }
     }
 
-    pub(super) async fn befalls<F: Future>(self, turn: F) -> End<F::Output> {
-        let done = AssertUnwindSafe(self.strikes(turn)).catch_unwind().await;
+    /// A turn that nobody disturbs is taken for stuck after so long.
+    pub(super) async fn befalls<F: Future>(self, turn: F, patience: Duration) -> End<F::Output> {
+        let struck = self.strikes(turn, patience);
+        let done = AssertUnwindSafe(struck).catch_unwind().await;
         done.unwrap_or_else(|panic| match panic.is::<Planned>() {
             true => End::Panicked,
             false => End::PanickedItself,
         })
     }
 
-    async fn strikes<F: Future>(self, turn: F) -> End<F::Output> {
+    async fn strikes<F: Future>(self, turn: F, patience: Duration) -> End<F::Output> {
         let (done, otherwise) = match self {
             Self::Cancelled { polls, late: true } => (
                 Struck::new(turn, polls, Blow::LateDrop).await,
@@ -73,17 +72,18 @@ impl Fate {
             }
             Self::Panics { polls } => (Struck::new(turn, polls, Blow::Panic).await, End::Panicked),
             Self::TimedOut(after) => (timeout(after, turn).await.ok(), End::TimedOut),
-            Self::Whole => (timeout(PATIENCE, turn).await.ok(), End::Stuck),
+            Self::Whole => (timeout(patience, turn).await.ok(), End::Stuck),
         };
         done.map_or(otherwise, End::Done)
     }
 }
 
-/// Most operations take a handful of polls, and a few take many.
+/// A statement takes a handful of polls, and a transaction over a slow wire many.
 fn polls(rng: &mut Rng) -> usize {
     match rng.u8(..8) {
-        0 => rng.usize(1..48),
-        _ => rng.usize(1..12),
+        0..5 => rng.usize(1..5),
+        5..7 => rng.usize(1..14),
+        _ => rng.usize(1..50),
     }
 }
 
@@ -148,6 +148,8 @@ mod tests {
 
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(60);
+
     /// Counts how often it is polled, and says whether it was dropped in a panic.
     struct Watched<'w> {
         polls: &'w AtomicU32,
@@ -174,7 +176,7 @@ mod tests {
             }
             watched.polls.fetch_add(1, Ordering::SeqCst);
         };
-        let end = fate.befalls(turn).await;
+        let end = fate.befalls(turn, PATIENCE).await;
         (
             end,
             polls.load(Ordering::SeqCst),
@@ -203,21 +205,24 @@ mod tests {
             assert_eq!(polls, 4);
         }
         let forever = std::future::pending::<()>();
-        let end = Fate::TimedOut(Duration::ZERO).befalls(forever).await;
+        let end = Fate::TimedOut(Duration::ZERO)
+            .befalls(forever, PATIENCE)
+            .await;
         assert!(matches!(end, End::TimedOut), "{end:?}");
     }
 
     #[tokio::test]
     async fn a_panic_of_its_own_is_told_apart() {
         let end = Fate::Whole
-            .befalls(async { resume_unwind(Box::new("the subject's")) })
+            .befalls(async { resume_unwind(Box::new("the subject's")) }, PATIENCE)
             .await;
         assert!(matches!(end, End::PanickedItself), "{end:?}");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_never_ends_is_stuck() {
-        let end = Fate::Whole.befalls(std::future::pending::<()>()).await;
+        let forever = std::future::pending::<()>();
+        let end = Fate::Whole.befalls(forever, Duration::ZERO).await;
         assert!(matches!(end, End::Stuck), "{end:?}");
     }
 

@@ -113,6 +113,7 @@ pub struct LeakHunt {
     operations: Option<u64>,
     seed: Option<u64>,
     is_calm: bool,
+    patience: Duration,
     stops_at_first: bool,
     heeds_environment: bool,
     canaries: Option<Canaries>,
@@ -129,6 +130,7 @@ impl LeakHunt {
             operations: None,
             seed: None,
             is_calm: false,
+            patience: Duration::from_secs(60),
             stops_at_first: false,
             heeds_environment: true,
             canaries: None,
@@ -166,6 +168,13 @@ impl LeakHunt {
     /// [one task](Self::tasks) this is the test that most suites have, and that finds nothing.
     pub fn calm(mut self) -> Self {
         self.is_calm = true;
+        self
+    }
+
+    /// How long a turn that nothing is done to may take before it is stuck, and how long, when all is
+    /// over, connections may take to come back and servers to come up. Default 60 s.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 

@@ -171,7 +171,7 @@ impl Work<'_> {
     /// Left after some of its rows, or read to its end.
     async fn stream(&self, turn: &Turn) -> Result<(), Error> {
         let mut rows = self.statements.many(turn).fetch(&self.scope);
-        for _ in 0..turn.random() % 600 {
+        for _ in 0..turn.random() % 250 {
             match rows.try_next().await? {
                 Some(seen) => Statements::see(turn, &seen),
                 None => break,

@@ -45,7 +45,7 @@ impl Statements {
         );
         Self {
             reading: format!("SELECT $1::text, {answer} ORDER BY id DESC LIMIT 8").into(),
-            many: format!("SELECT $1::text, {answer}, generate_series(1, 100)").into(),
+            many: format!("SELECT $1::text, {answer}, generate_series(1, 30)").into(),
             write: format!("INSERT INTO {table} (canary) VALUES ($1) RETURNING canary").into(),
             answer,
             tenant_setting: tenant.to_owned(),
@@ -58,7 +58,7 @@ impl Statements {
         AssertSqlSafe(Arc::clone(&self.reading)).into_sql_str()
     }
 
-    /// Each row a hundred times.
+    /// Each row thirty times.
     pub(super) fn many<'q>(&self, turn: &'q Turn) -> QueryAs<'q, Postgres, Seen, PgArguments> {
         sqlx::query_as(AssertSqlSafe(Arc::clone(&self.many))).bind(turn.canary())
     }
