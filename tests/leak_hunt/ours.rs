@@ -41,10 +41,10 @@ async fn ours_databases_one_connection() {
     site.hunt(&registry).await;
 }
 
-/// Some share and some do not, under a cap that has them take turns.
+/// Some share, some do not, and some have a schema of their own; under a cap that has them take turns.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ours_mixed_many_connections() {
-    let site = Site::new(3, 3).await;
+    let site = Site::new(3, 3).await.with_schemas(["x0", "x1"]);
     let budget = ConnectionBudget::per_server(10).max_per_tenant(4);
     let registry = site
         .registry(4, |builder| {
@@ -96,6 +96,20 @@ impl Site {
             directory,
             tenants,
         }
+    }
+
+    /// Tenants in the shared database, each of whose statements needs a transaction that says where
+    /// its tables are. The canaries are where those of the others are.
+    fn with_schemas<const N: usize>(mut self, schemas: [&'static str; N]) -> Self {
+        let app = self
+            .server
+            .connect_options()
+            .database("shared")
+            .username(ROLE);
+        let tenants = schemas.map(|schema| (tenant(schema), schema));
+        self.directory = self.directory.schemas(app, tenants);
+        self.tenants.extend(schemas.map(tenant));
+        self
     }
 
     async fn registry(

@@ -225,30 +225,33 @@ impl Course {
 
     /// Nobody disturbs any more: each tenant is served, with each operation.
     async fn last_round(&self, tally: &mut Tally) {
+        let mut operations = self.operations.clone();
+        operations.sort_unstable();
+        operations.dedup();
         let deadline = Instant::now() + self.patience;
         let mut number = 0;
         for (at, tenant) in self.tenants.iter().enumerate() {
             let another = &self.tenants[(at + 1) % self.tenants.len()];
-            for operation in &self.operations {
+            for operation in &operations {
                 loop {
-                    let place = Place {
-                        task: self.tasks,
-                        number,
-                    };
+                    let task = self.tasks;
+                    let place = Place { task, number };
                     number += 1;
                     let random = mix(self.limits.seed ^ number);
                     let turn = Turn::new(&self.ledger, (tenant, another), operation, place, random);
                     let end = self.carry_out(turn.clone(), Fate::Whole).await;
                     tally.count(operation, &end);
-                    let End::Done(Err(error)) = end else {
-                        break;
-                    };
-                    if Instant::now() >= deadline {
-                        let finding = Finding::of(&turn, FindingKind::Stuck);
-                        self.ledger.add(finding.note(name_of(&error)));
-                        break;
+                    match end {
+                        // Each of the others would take as long.
+                        End::Stuck => return,
+                        End::Done(Err(error)) if Instant::now() >= deadline => {
+                            let finding = Finding::of(&turn, FindingKind::Stuck);
+                            self.ledger.add(finding.note(name_of(&error)));
+                            return;
+                        }
+                        End::Done(Err(_)) => sleep(Duration::from_millis(20)).await,
+                        _ => break,
                     }
-                    sleep(Duration::from_millis(20)).await;
                 }
             }
         }

@@ -40,6 +40,8 @@ pub enum FindingKind {
     OwnRowsMissing,
     /// At the end somebody is not served, or a connection does not come back.
     Stuck,
+    /// What has to be refused was carried out.
+    NotRefused,
     /// A panic that nobody planned.
     Panic,
     /// It could not be looked at what is in the tables.
@@ -135,6 +137,7 @@ impl FindingKind {
             Self::Lost => "has not what was confirmed as written",
             Self::OwnRowsMissing => "was shown none of its own rows",
             Self::Stuck => "is stuck",
+            Self::NotRefused => "was let through",
             Self::Panic => "met a panic that nobody planned",
             Self::NotLookedAt => "was not looked at",
         }

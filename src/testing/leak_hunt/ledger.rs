@@ -104,6 +104,10 @@ impl Ledger {
         }
     }
 
+    pub(super) fn was_not_refused(&self, turn: &Turn) {
+        self.add(Finding::of(turn, FindingKind::NotRefused));
+    }
+
     pub(super) fn wrote(&self, place: Place) {
         let mut written = self.rows_written.lock();
         written.count += 1;

@@ -44,8 +44,8 @@ use crate::error::Error;
 /// ```
 #[async_trait]
 pub trait Subject: Send + Sync + 'static {
-    /// The names of what it can be asked to do; each turn is one of them, all as often. `"write"` and
-    /// `"read"` unless it is said otherwise.
+    /// The names of what it can be asked to do. Each turn is one of them, all as often; one that is
+    /// named twice comes twice as often. `"write"` and `"read"` unless it is said otherwise.
     fn operations(&self) -> &[&'static str] {
         &["write", "read"]
     }

@@ -111,6 +111,11 @@ impl Turn {
         self.0.ledger.found_on_session(self, value.as_ref());
     }
 
+    /// What this turn did has to be refused, and was carried out.
+    pub fn was_not_refused(&self) {
+        self.0.ledger.was_not_refused(self);
+    }
+
     /// The row with [`canary`](Self::canary) is committed: the server has said so. If the hunt looks
     /// after [`Canaries`](super::Canaries), it has to be there in the end.
     pub fn wrote(&self) {

@@ -16,17 +16,20 @@ impl Work<'_> {
             .execute(&self.scope)
             .await;
         // A scope refuses what leaves a trace, but for a function that it cannot look into.
-        must_be_refused(alone, ErrorKind::StatementRefused)?;
+        must_be_refused(turn, alone, ErrorKind::StatementRefused)?;
         let mut tx = self.scope.begin().await?;
         let done = match turn.random() & 1 {
             0 => sqlx::query(AssertSqlSafe(text)).execute(&mut tx).await,
             _ => sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut tx).await,
         };
         match is_refused {
-            true => must_be_refused(done, ErrorKind::StatementRefused)?,
+            true => must_be_refused(turn, done, ErrorKind::StatementRefused)?,
             false => drop(done?),
         }
-        self.statements.look(turn, &mut tx).await?;
+        match turn.random() & 4 {
+            0 => self.statements.look(turn, &mut tx).await?,
+            _ => self.statements.look_by_text(turn, &mut tx).await?,
+        }
         match turn.random() & 2 {
             0 => Ok(tx.commit().await?),
             _ => Ok(drop(tx)),
@@ -41,7 +44,7 @@ impl Work<'_> {
         );
         let other = quote::literal(turn.another_tenant().as_str());
         let others_user = quote::literal(&format!("{}/a user", turn.another_tenant()));
-        let trace = quote::literal(turn.canary());
+        let trace = quote::literal(&trace(turn));
         let set_config = |name: &str, value: &str| {
             format!("set_config({}, {value}, false)", quote::literal(name))
         };
@@ -81,9 +84,9 @@ impl Work<'_> {
             _ => &self.statements.user_setting,
         };
         let text = format!(
-            "SET {setting} = {}; SET application_name = {}",
+            "SET {setting} = {}; PREPARE {} AS SELECT 1",
             quote::literal(&format!("{}/a user", turn.another_tenant())),
-            quote::literal(turn.canary()),
+            quote::identifier(&trace(turn)),
         );
         tx.dangerous_connection()
             .await?
@@ -98,4 +101,10 @@ impl Work<'_> {
         turn.wrote();
         Ok(())
     }
+}
+
+/// The turn's canary, short enough for a name: the server cuts off what is longer than 63 bytes.
+fn trace(turn: &Turn) -> String {
+    let (_, of_turn) = turn.canary().split_once('/').unwrap_or_default();
+    format!("somebody/{of_turn}")
 }

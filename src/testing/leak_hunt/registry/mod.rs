@@ -53,7 +53,7 @@ impl RegistrySubject {
 }
 
 /// Half of all is what most of a service does.
-const OPERATIONS: [&str; 20] = [
+const OPERATIONS: [&str; 21] = [
     "statement",
     "statement",
     "statement",
@@ -73,6 +73,7 @@ const OPERATIONS: [&str; 20] = [
     "retried",
     "time-out in the server",
     "careless",
+    "copy",
     "hatch",
 ];
 
@@ -107,6 +108,7 @@ impl Subject for RegistrySubject {
             "retried" => work.retried(turn).await,
             "time-out in the server" => work.time_out(turn).await,
             "careless" => work.careless(turn).await,
+            "copy" => work.copy(turn).await,
             "hatch" => work.hatch(turn).await,
             _ => Ok(()),
         }

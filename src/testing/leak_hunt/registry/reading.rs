@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use sqlx::postgres::PgArguments;
+use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::QueryAs;
-use sqlx::{AssertSqlSafe, PgExecutor, Postgres, SqlSafeStr as _, SqlStr};
+use sqlx::{AssertSqlSafe, PgExecutor, Postgres, Row as _, SqlSafeStr as _, SqlStr};
 
 use super::super::canaries::Canaries;
 use super::super::turn::Turn;
@@ -18,13 +18,15 @@ pub(super) struct Statements {
     reading: Arc<str>,
     many: Arc<str>,
     write: Arc<str>,
+    copying: String,
     /// The same with values in the text, for the simple protocol.
     answer: String,
     pub(super) tenant_setting: String,
     pub(super) user_setting: String,
 }
 
-/// What the question was; the tenant, the user and the application's name in the session; a canary.
+/// What the question was; the tenant and the user in the session; what a turn may have left there, a
+/// prepared statement or the application's name; a canary.
 pub(super) type Seen = (
     String,
     Option<String>,
@@ -39,7 +41,8 @@ impl Statements {
         let table = Canaries::TABLE;
         let answer = format!(
             "current_setting({}, true), current_setting({}, true), \
-             current_setting('application_name'), canary FROM {table}",
+             coalesce((SELECT max(name) FROM pg_prepared_statements WHERE from_sql), \
+                      current_setting('application_name')), canary FROM {table}",
             quote::literal(tenant),
             quote::literal(user),
         );
@@ -47,6 +50,7 @@ impl Statements {
             reading: format!("SELECT $1::text, {answer} ORDER BY id DESC LIMIT 8").into(),
             many: format!("SELECT $1::text, {answer}, generate_series(1, 30)").into(),
             write: format!("INSERT INTO {table} (canary) VALUES ($1) RETURNING canary").into(),
+            copying: format!("COPY (SELECT canary FROM {table} LIMIT 50) TO STDOUT"),
             answer,
             tenant_setting: tenant.to_owned(),
             user_setting: user.to_owned(),
@@ -63,14 +67,21 @@ impl Statements {
         sqlx::query_as(AssertSqlSafe(Arc::clone(&self.many))).bind(turn.canary())
     }
 
+    /// As a stream of COPY.
+    pub(super) fn copying(&self) -> &str {
+        &self.copying
+    }
+
     /// Both in one text, a write first.
     pub(super) fn raw(&self, turn: &Turn) -> String {
         let (table, canary) = (Canaries::TABLE, quote::literal(turn.canary()));
-        format!(
-            "INSERT INTO {table} (canary) VALUES ({canary}); \
-             SELECT {canary}, {} ORDER BY id DESC LIMIT 8",
-            self.answer
-        )
+        let reading = self.reading_by_text(turn);
+        format!("INSERT INTO {table} (canary) VALUES ({canary}); {reading}")
+    }
+
+    fn reading_by_text(&self, turn: &Turn) -> String {
+        let (canary, answer) = (quote::literal(turn.canary()), &self.answer);
+        format!("SELECT {canary}, {answer} ORDER BY id DESC LIMIT 8")
     }
 
     pub(super) async fn look<'e>(
@@ -82,6 +93,18 @@ impl Statements {
             .bind(turn.canary())
             .fetch_all(executor)
             .await?;
+        Self::see_all(turn, &rows);
+        Ok(())
+    }
+
+    pub(super) async fn look_by_text<'e>(
+        &self,
+        turn: &Turn,
+        executor: impl PgExecutor<'e>,
+    ) -> Result<(), Error> {
+        let text = AssertSqlSafe(self.reading_by_text(turn));
+        let rows = sqlx::raw_sql(text).fetch_all(executor).await?;
+        let rows: Vec<Seen> = rows.iter().map(Self::of_text).collect::<Result<_, _>>()?;
         Self::see_all(turn, &rows);
         Ok(())
     }
@@ -118,6 +141,17 @@ impl Statements {
             false => &answer,
         });
         Ok(())
+    }
+
+    /// Of a row of the simple protocol, which knows no types.
+    pub(super) fn of_text(row: &PgRow) -> Result<Seen, Error> {
+        Ok((
+            row.try_get_unchecked(0)?,
+            row.try_get_unchecked(1)?,
+            row.try_get_unchecked(2)?,
+            row.try_get_unchecked(3)?,
+            row.try_get_unchecked(4)?,
+        ))
     }
 
     pub(super) fn see_all(turn: &Turn, rows: &[Seen]) {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::AssertSqlSafe;
 
 use super::super::turn::Turn;
 use super::Work;
-use super::reading::{Seen, Statements};
+use super::reading::Statements;
 use crate::error::{Error, ErrorKind};
 use crate::tx::{CommitError, TenantTx, TxOptions};
 
@@ -55,7 +55,7 @@ impl Work<'_> {
             1 => inner.rollback().await?,
             _ => {
                 let failed = sqlx::query("SELECT 1 / 0").execute(&mut *inner).await;
-                must_be_refused(failed, ErrorKind::Database)?;
+                must_be_refused(turn, failed, ErrorKind::Database)?;
                 inner.rollback().await?;
             }
         }
@@ -73,7 +73,7 @@ impl Work<'_> {
         {
             let mut rows = sqlx::raw_sql(AssertSqlSafe(text)).fetch(&mut tx);
             while let Some(row) = rows.try_next().await? {
-                Statements::see(turn, &seen(&row)?);
+                Statements::see(turn, &Statements::of_text(&row)?);
             }
         }
         tx.commit().await?;
@@ -81,20 +81,38 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Read to its end, or left after its first part.
+    pub(super) async fn copy(&self, turn: &Turn) -> Result<(), Error> {
+        let mut tx = self.scope.begin().await?;
+        {
+            let mut parts = tx.copy_out_raw(self.statements.copying()).await?;
+            while let Some(part) = parts.try_next().await? {
+                for line in String::from_utf8_lossy(&part).lines() {
+                    turn.saw(line);
+                }
+                if turn.random() & 1 == 0 {
+                    return Ok(());
+                }
+            }
+        }
+        self.statements.look(turn, &mut tx).await?;
+        tx.rollback().await
+    }
+
     /// A statement fails, and the caller goes on as if nothing had happened.
     pub(super) async fn aborted(&self, turn: &Turn) -> Result<(), Error> {
         let mut tx = self.scope.begin().await?;
         self.statements.write_doomed(turn, &mut tx).await?;
         let failed = sqlx::query("SELECT 1 / 0").execute(&mut tx).await;
-        must_be_refused(failed, ErrorKind::Database)?;
+        must_be_refused(turn, failed, ErrorKind::Database)?;
         let ignored = self.statements.look(turn, &mut tx).await;
-        must_be_refused(ignored, ErrorKind::TransactionAborted)?;
+        must_be_refused(turn, ignored, ErrorKind::TransactionAborted)?;
         match turn.random() % 3 {
             0 => Ok(drop(tx)),
             1 => tx.rollback().await,
             _ => match tx.commit().await {
                 Err(CommitError::RolledBack(_)) => Ok(()),
-                Ok(()) => Err(was_let_through()),
+                Ok(()) => Ok(turn.was_not_refused()),
                 Err(error) => Err(error.into()),
             },
         }
@@ -124,35 +142,23 @@ impl Work<'_> {
         let written = self.statements.write_doomed(turn, &mut tx).await;
         if written.is_err() {
             // On a busy server that takes long enough.
-            return must_be_refused(written, ErrorKind::Database);
+            return must_be_refused(turn, written, ErrorKind::Database);
         }
         let slow = sqlx::query("SELECT pg_sleep(5)").execute(&mut tx).await;
-        must_be_refused(slow, ErrorKind::Database)
+        must_be_refused(turn, slow, ErrorKind::Database)
     }
-}
-
-pub(super) fn seen(row: &sqlx::postgres::PgRow) -> Result<Seen, Error> {
-    Ok((
-        row.try_get_unchecked(0)?,
-        row.try_get_unchecked(1)?,
-        row.try_get_unchecked(2)?,
-        row.try_get_unchecked(3)?,
-        row.try_get_unchecked(4)?,
-    ))
 }
 
 /// Any other error is the turn's.
 pub(super) fn must_be_refused<T, E: Into<Error>>(
+    turn: &Turn,
     done: Result<T, E>,
     kind: ErrorKind,
 ) -> Result<(), Error> {
     match done.map_err(Into::into) {
-        Ok(_) => Err(was_let_through()),
-        Err(error) if error.kind() == kind => Ok(()),
-        Err(error) => Err(error),
+        Ok(_) => turn.was_not_refused(),
+        Err(error) if error.kind() == kind => {}
+        Err(error) => return Err(error),
     }
-}
-
-pub(super) fn was_let_through() -> Error {
-    Error::new(ErrorKind::Other, "what has to be refused was not refused")
+    Ok(())
 }
