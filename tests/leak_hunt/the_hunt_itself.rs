@@ -161,10 +161,11 @@ async fn what_was_written_is_looked_at() {
                     .bind(canary)
                     .execute(&mut admin)
                     .await
+                    .map(drop)
                 };
                 match turn.random() % 3 {
-                    0 => drop(put(turn.another_tenant(), turn.canary()).await?),
-                    1 => drop(put(turn.tenant(), turn.doomed_canary()).await?),
+                    0 => put(turn.another_tenant(), turn.canary()).await?,
+                    1 => put(turn.tenant(), turn.doomed_canary()).await?,
                     _ => turn.wrote(),
                 }
                 admin.close().await

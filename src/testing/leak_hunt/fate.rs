@@ -170,6 +170,7 @@ mod tests {
             in_a_panic: &in_a_panic,
         };
         let turn = async move {
+            let watched = watched; // all of it, and not the field alone
             for _ in 0..3 {
                 watched.polls.fetch_add(1, Ordering::SeqCst);
                 tokio::task::yield_now().await;

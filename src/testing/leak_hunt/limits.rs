@@ -16,7 +16,7 @@ const SEED: &str = "TENANTRY_LEAK_HUNT_SEED";
 
 impl Limits {
     /// What the environment says, else what the code says.
-    pub(super) fn from_environment(self) -> Self {
+    pub(super) fn or_environment(self) -> Self {
         self.with(number(SECONDS), number(OPERATIONS), number(SEED))
     }
 

@@ -229,7 +229,7 @@ impl LeakHunt {
             operations: self.operations,
         };
         let limits = match self.heeds_environment {
-            true => limits.from_environment(),
+            true => limits.or_environment(),
             false => limits,
         };
         course::run(self, limits, Arc::new(subject)).await

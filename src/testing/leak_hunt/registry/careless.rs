@@ -22,18 +22,19 @@ impl Work<'_> {
             0 => sqlx::query(AssertSqlSafe(text)).execute(&mut tx).await,
             _ => sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut tx).await,
         };
-        match is_refused {
-            true => must_be_refused(turn, done, ErrorKind::StatementRefused)?,
-            false => drop(done?),
+        if is_refused {
+            must_be_refused(turn, done, ErrorKind::StatementRefused)?;
+        } else {
+            done?;
         }
         match turn.random() & 4 {
             0 => self.statements.look(turn, &mut tx).await?,
             _ => self.statements.look_by_text(turn, &mut tx).await?,
         }
-        match turn.random() & 2 {
-            0 => Ok(tx.commit().await?),
-            _ => Ok(drop(tx)),
+        if turn.random() & 2 == 0 {
+            tx.commit().await?;
         }
+        Ok(())
     }
 
     /// A text, and whether a transaction refuses it as well.
@@ -94,11 +95,10 @@ impl Work<'_> {
             .await?;
         self.statements.write(turn, &mut tx).await?;
         self.statements.look(turn, &mut tx).await?;
-        match turn.random() & 2 {
-            0 => tx.commit().await?,
-            _ => return Ok(drop(tx)),
+        if turn.random() & 2 == 0 {
+            tx.commit().await?;
+            turn.wrote();
         }
-        turn.wrote();
         Ok(())
     }
 }

@@ -108,14 +108,15 @@ impl Work<'_> {
         let ignored = self.statements.look(turn, &mut tx).await;
         must_be_refused(turn, ignored, ErrorKind::TransactionAborted)?;
         match turn.random() % 3 {
-            0 => Ok(drop(tx)),
-            1 => tx.rollback().await,
+            0 => drop(tx),
+            1 => tx.rollback().await?,
             _ => match tx.commit().await {
-                Err(CommitError::RolledBack(_)) => Ok(()),
-                Ok(()) => Ok(turn.was_not_refused()),
-                Err(error) => Err(error.into()),
+                Err(CommitError::RolledBack(_)) => {}
+                Ok(()) => turn.was_not_refused(),
+                Err(error) => return Err(error.into()),
             },
         }
+        Ok(())
     }
 
     /// Serializable, and begun again where that helps.
