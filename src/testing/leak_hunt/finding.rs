@@ -18,6 +18,7 @@ pub struct Finding {
     written_by: Option<Place>,
     note: Option<Cow<'static, str>>,
     at: Duration,
+    times: u64,
 }
 
 /// What kind of thing must not be.
@@ -59,6 +60,7 @@ impl Finding {
             written_by: None,
             note: None,
             at: Duration::ZERO,
+            times: 1,
         }
     }
 
@@ -94,6 +96,17 @@ impl Finding {
         self
     }
 
+    /// Counts one that is the same in all but the time. `false` if it is another.
+    pub(super) fn is_again(&mut self, other: &Self) -> bool {
+        let is_same = self.kind == other.kind
+            && self.turn == other.turn
+            && self.written_by == other.written_by
+            && self.tenant == other.tenant
+            && self.whose == other.whose;
+        self.times += u64::from(is_same);
+        is_same
+    }
+
     /// What it is.
     pub fn kind(&self) -> FindingKind {
         self.kind
@@ -120,7 +133,12 @@ impl Finding {
         self.turn.map(|place| (place.task, place.number))
     }
 
-    /// How long the hunt had been going on.
+    /// How often in this turn, with the same row.
+    pub fn times(&self) -> u64 {
+        self.times
+    }
+
+    /// How long the hunt had been going on when it was found first.
     pub fn after(&self) -> Duration {
         self.at
     }
@@ -159,6 +177,9 @@ impl fmt::Display for Finding {
         }
         if let Some(turn) = self.written_by {
             write!(f, ", from turn {turn}")?;
+        }
+        if self.times > 1 {
+            write!(f, ", {} times", self.times)?;
         }
         if let Some(note) = &self.note {
             write!(f, ": {note}")?;

@@ -25,6 +25,7 @@ pub(super) struct Ledger {
 
 #[derive(Default)]
 struct Findings {
+    /// The first of each turn and row.
     kept: Vec<Finding>,
     count: u64,
 }
@@ -70,7 +71,11 @@ impl Ledger {
         let whose = canary.as_ref().map(|canary| canary.tenant);
         if whose != Some(turn.tenant().as_str()) {
             let finding = Finding::of(turn, FindingKind::ForeignRow);
-            self.add(finding.whose(whose.unwrap_or("nobody knows whom")));
+            let finding = finding.whose(whose.unwrap_or("nobody knows whom"));
+            self.add(match canary.map(|canary| canary.kind) {
+                Some(Kind::Of(place) | Kind::Doomed(place)) => finding.written_by(place),
+                _ => finding,
+            });
             return false;
         }
         if let Some(Kind::Doomed(place)) = canary.map(|canary| canary.kind)
@@ -169,7 +174,8 @@ impl Ledger {
         {
             let mut findings = self.findings.lock();
             findings.count += 1;
-            if findings.kept.len() < KEPT {
+            let is_known = findings.kept.iter_mut().any(|kept| kept.is_again(&finding));
+            if !is_known && findings.kept.len() < KEPT {
                 findings.kept.push(finding);
             }
         }

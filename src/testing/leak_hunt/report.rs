@@ -59,7 +59,7 @@ impl Report {
         assert!(self.is_clean(), "tenants are not kept apart:\n{self}");
     }
 
-    /// What was found, the first two hundred.
+    /// What was found, the first two hundred; the same row in the same turn is one of them.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
     }
@@ -69,7 +69,7 @@ impl Report {
         self.findings.iter().any(|finding| finding.kind() == kind)
     }
 
-    /// How many things were found.
+    /// How many things were found, each row each time.
     pub fn found(&self) -> u64 {
         self.found
     }
@@ -135,7 +135,8 @@ impl fmt::Display for Report {
         for finding in &self.findings {
             writeln!(f, "FOUND after {finding}")?;
         }
-        let more = self.found - self.findings.len() as u64;
+        let shown: u64 = self.findings.iter().map(Finding::times).sum();
+        let more = self.found - shown;
         if more > 0 {
             writeln!(f, "FOUND {more} more")?;
         }
