@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use sqlx::{AssertSqlSafe, Executor as _};
-use support::polls::cancelled_after;
 use support::{World, notes, scope, session, world};
-use tenantry::testing::FaultProxy;
+use tenantry::testing::{FaultProxy, cancelled_after};
 use tenantry::{ContextSettings, Error, PoolOptions, TenantRegistry, TenantScope};
 
 /// More polls than any operation here takes.

@@ -25,9 +25,6 @@ mod options;
 mod progress;
 mod server;
 
-#[path = "../../tests/support/polls.rs"]
-mod polls;
-
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
