@@ -69,14 +69,18 @@ mod detached;
 mod embedded;
 mod error;
 mod existing;
+pub mod isolation;
 mod memory;
 mod probe;
+mod sandbox;
 mod server;
 mod watchdog;
 
 pub use builder::PostgresServerBuilder;
 pub use detached::detached_scope;
 pub use error::ServerError;
+pub use isolation::prove_isolation;
 pub use memory::{MemoryRepository, MemoryTable, SortKey};
 pub use probe::lease_and_give_back;
+pub use sandbox::{Sandbox, SandboxBuilder};
 pub use server::PostgresServer;
