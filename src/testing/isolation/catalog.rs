@@ -350,7 +350,7 @@ SELECT a.attrelid AS relation, a.attname::text AS name, base.typname::text AS ty
   EXISTS (SELECT FROM pg_policy AS p JOIN pg_depend AS d ON d.classid = 'pg_policy'::regclass AND d.objid = p.oid
     WHERE p.polrelid = a.attrelid AND d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum) AS in_policy,
   a.attgenerated = '' AND (a.attidentity <> '' OR a.attnotnull AND NOT a.atthasdef
-    OR pg_get_expr(f.adbin, f.adrelid) LIKE '%nextval(%') AS needed,
+    OR coalesce(pg_get_expr(f.adbin, f.adrelid) LIKE '%nextval(%', false)) AS needed,
   (SELECT e.enumlabel::text FROM pg_enum AS e WHERE e.enumtypid = base.oid ORDER BY e.enumsortorder LIMIT 1) AS label
 FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
 JOIN pg_type AS base ON base.oid = CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.oid END

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::catalog::{Column, Policy, Relation};
 use super::finding::{IsolationFinding, IsolationRule};
@@ -23,6 +23,8 @@ pub(super) struct Target {
     pub(super) questions: Vec<Question>,
     /// The CHECKs that speak of the tenant column alone.
     pub(super) checks: Vec<String>,
+    /// What the other columns may hold that policies speak of.
+    others: Vec<(String, Vec<Value>)>,
     /// What let a row of its own tenant through.
     passed: BTreeSet<usize>,
 }
@@ -40,8 +42,8 @@ pub(super) struct Question {
 pub(super) enum About {
     /// All policies that apply.
     Policies,
-    /// The one that holds whatever others there are.
-    Backstop,
+    /// One by itself, which is to hold whatever others there are.
+    One(&'static str),
 }
 
 /// In which context is asked.
@@ -100,6 +102,7 @@ impl Target {
             tenants,
             questions: Vec::new(),
             checks,
+            others: Vec::new(),
             passed: BTreeSet::new(),
         }
     }
@@ -115,9 +118,9 @@ impl Target {
     ) -> bool {
         let sql = match about {
             About::Policies => predicate(policies, of),
-            About::Backstop => policies
-                .filter_map(|policy| of.expression(policy).map(str::to_owned))
-                .next(),
+            About::One(name) => policies
+                .filter(|policy| policy.name == name)
+                .find_map(|policy| of.expression(policy).map(str::to_owned)),
         };
         let Some(sql) = sql else { return false };
         let is_new = !self
@@ -135,6 +138,43 @@ impl Target {
         true
     }
 
+    /// Finds values for the columns that the questions speak of, when all of these are there. Only
+    /// the server knows what is a value of a type.
+    pub(super) async fn fill(
+        &mut self,
+        session: &mut Session,
+        isolation: &Isolation,
+    ) -> Result<(), Error> {
+        let texts: Vec<_> = self.questions.iter().map(|q| q.sql.as_str()).collect();
+        let mut words = isolation.roles.clone();
+        let context = Context::Own.settings(&self.tenants, isolation);
+        words.extend(context.into_iter().map(|(_, value)| value));
+        let mut others = Vec::new();
+        for column in &self.columns {
+            if !column.in_policy || column.name == self.column.name {
+                continue;
+            }
+            let mut values = Vec::new();
+            for value in samples::values(column, &texts, &words) {
+                let sql = format!(
+                    "SELECT pg_catalog.jsonb_populate_record(NULL::{}, {}::jsonb)::text",
+                    self.relation.name,
+                    quote::literal(&json!({ &*column.name: value }).to_string()),
+                );
+                let is_value = column.category == "S"
+                    || session.attempt(As::default(), &sql, false).await?.is_ok();
+                if is_value {
+                    values.push(value);
+                }
+            }
+            if !values.is_empty() {
+                others.push((column.name.clone(), values));
+            }
+        }
+        self.others = others;
+        Ok(())
+    }
+
     /// Evaluates all of it in one context.
     pub(super) async fn evaluate(
         &mut self,
@@ -144,7 +184,7 @@ impl Target {
         report: &mut IsolationReport,
     ) -> Result<(), Error> {
         let settings = context.settings(&self.tenants, isolation);
-        let rows = self.rows(context, isolation);
+        let rows = self.rows(context);
         let mut roles: Vec<_> = self.questions.iter().map(|q| q.role.clone()).collect();
         roles.sort_unstable();
         roles.dedup();
@@ -168,7 +208,7 @@ impl Target {
     /// What let nothing through, not even a row of its own tenant, may let anything through.
     pub(super) fn complain_of_silence(&self, report: &mut IsolationReport) {
         for (number, question) in self.questions.iter().enumerate() {
-            if self.passed.contains(&number) || question.about == About::Backstop {
+            if self.passed.contains(&number) || question.about != About::Policies {
                 continue;
             }
             report.add(IsolationFinding::new(
@@ -202,7 +242,7 @@ impl Target {
             return;
         }
         let rule = match (question.about, question.of.writes()) {
-            (About::Backstop, _) => IsolationRule::PolicyChanged,
+            (About::One(_), _) => IsolationRule::PolicyChanged,
             (About::Policies, false) => IsolationRule::ForeignRowReached,
             (About::Policies, true) => IsolationRule::ForeignRowWritten,
         };
@@ -210,8 +250,8 @@ impl Target {
             return;
         }
         let by = match question.about {
-            About::Policies => "lets",
-            About::Backstop => "has a policy tenantry_backstop that by itself lets",
+            About::Policies => "lets".to_owned(),
+            About::One(name) => format!("has a policy {name} that by itself lets"),
         };
         let whose = match row.whose {
             Whose::Nobody => "a row of no tenant",
@@ -247,23 +287,9 @@ impl Target {
         )
     }
 
-    fn rows(&self, context: Context, isolation: &Isolation) -> Vec<Row> {
-        let texts: Vec<_> = self.questions.iter().map(|q| q.sql.as_str()).collect();
-        let mut words = isolation.roles.clone();
-        words.extend(
-            Context::Own
-                .settings(&self.tenants, isolation)
-                .into_iter()
-                .map(|(_, value)| value),
-        );
-        let others: Vec<(String, Vec<Value>)> = self
-            .columns
-            .iter()
-            .filter(|column| column.in_policy && column.name != self.column.name)
-            .map(|column| (column.name.clone(), samples::values(column, &texts, &words)))
-            .collect();
+    fn rows(&self, context: Context) -> Vec<Row> {
         let of = |whose, tenants: &[&str]| {
-            samples::rows(&self.column.name, whose, tenants, &others)
+            samples::rows(&self.column.name, whose, tenants, &self.others)
         };
         let foreign: Vec<_> = self.tenants.foreign.iter().map(String::as_str).collect();
         let mut rows = of(Whose::Own, &[&self.tenants.own]);

@@ -32,8 +32,8 @@ pub enum IsolationRule {
     /// The application role holds a privilege that no policy lets it use, on any row. Nothing leaks:
     /// a policy has been dropped, or a privilege is held that nobody needs.
     NoPolicy,
-    /// Of the two policies of a [`TenantTable`](crate::sql::TenantTable) one is missing, or its
-    /// backstop does not hold by itself.
+    /// Of the two policies of a [`TenantTable`](crate::sql::TenantTable) one is missing, or does not
+    /// hold by itself.
     PolicyChanged,
     /// The policies let the application role reach a row of another tenant.
     ForeignRowReached,

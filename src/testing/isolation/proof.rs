@@ -126,6 +126,9 @@ impl Proof<'_> {
         self.views(&relations, &seen);
         let mut targets = self.targets(session, &relations).await?;
         self.ask(session, &mut targets, &seen).await?;
+        for target in &mut targets {
+            target.fill(session, self.isolation).await?;
+        }
         for context in Context::ALL {
             for target in &mut targets {
                 target
@@ -469,9 +472,10 @@ impl Proof<'_> {
                         self.no_policy(&target.relation, role, of);
                     }
                 }
-                let backstop = of_role(role).filter(|policy| policy.name == BACKSTOP);
-                for of in [Use::Select, Use::Insert] {
-                    target.ask(role, of, About::Backstop, backstop.clone());
+                for name in [TENANT, BACKSTOP] {
+                    for of in [Use::Select, Use::Insert] {
+                        target.ask(role, of, About::One(name), of_role(role));
+                    }
                 }
             }
             // Evaluated as the application role, for that is who asks.

@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use sqlx::postgres::PgConnectOptions;
@@ -268,7 +269,7 @@ impl Recipe {
         if let Some(template) = &self.template {
             create += &format!(" TEMPLATE {}", quote::identifier(template));
         }
-        run(&mut owner, create).await?;
+        create_database(&mut owner, &create).await?;
         owner.close().await?;
 
         let mut owner = options.clone().database(&name).connect().await?;
@@ -284,6 +285,30 @@ impl Recipe {
         Ok(())
     }
 }
+
+/// A template that somebody else is connected to cannot be copied, and who copies it is that for a
+/// moment: autovacuum, or another test of a process that does not take turns with this one.
+async fn create_database(owner: &mut PgConnection, create: &str) -> Result<(), Error> {
+    let turn = format!("SELECT pg_catalog.pg_advisory_lock({LOCK})");
+    run(owner, turn).await?;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match run(owner, create.to_owned()).await {
+            Err(error) if error.code().as_deref() == Some(OBJECT_IN_USE) && tries < MOST_TRIES => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            // The end of the connection is the end of the turn.
+            outcome => return outcome,
+        }
+    }
+}
+
+/// "sandbox" in ASCII.
+const LOCK: i64 = 0x73_616e_6462_6f78;
+const OBJECT_IN_USE: &str = "55006";
+const MOST_TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Rows under a forced policy are seen by those above policies only, and what is not seen is not
 /// deleted.
