@@ -33,7 +33,10 @@ fn name(what: &str) -> String {
 async fn run(options: &PgConnectOptions, sql: &str) {
     let options = options.clone().disable_statement_logging();
     let mut connection = options.connect().await.expect("a connection");
-    if let Err(error) = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await {
+    if let Err(error) = sqlx::raw_sql(AssertSqlSafe(sql))
+        .execute(&mut connection)
+        .await
+    {
         panic!("{sql}: {error}");
     }
     connection.close().await.expect("closed");
@@ -83,15 +86,35 @@ impl Shared {
             .create_database(&name("shared"))
             .await
             .expect("a database");
-        run(&options, &format!("CREATE ROLE {role}; {TABLES}; GRANT ALL ON parts TO {role}")).await;
+        run(
+            &options,
+            &format!("CREATE ROLE {role}; {TABLES}; GRANT ALL ON parts TO {role}"),
+        )
+        .await;
         let installation = Installation::new(&role).tenant_column("tenant_id", TenantType::Uuid);
         let mut owner = options.connect().await.expect("a connection");
         installation.install(&mut owner).await.expect("installed");
-        installation.authorization().apply(&mut owner).await.expect("applied");
-        installation.number_series().apply(&mut owner).await.expect("applied");
-        installation.trail().apply(&mut owner).await.expect("applied");
+        installation
+            .authorization()
+            .apply(&mut owner)
+            .await
+            .expect("applied");
+        installation
+            .number_series()
+            .apply(&mut owner)
+            .await
+            .expect("applied");
+        installation
+            .trail()
+            .apply(&mut owner)
+            .await
+            .expect("applied");
         for table in ["orders", "lines", "journal"] {
-            installation.table(table).apply(&mut owner).await.expect("policies");
+            installation
+                .table(table)
+                .apply(&mut owner)
+                .await
+                .expect("policies");
         }
         owner.close().await.expect("closed");
         Self {
@@ -123,7 +146,10 @@ impl Shared {
     }
 
     async fn is_clean(&self) {
-        assert_eq!((self.rows().await, roles(&self.options, &self.role).await), (0, 0));
+        assert_eq!(
+            (self.rows().await, roles(&self.options, &self.role).await),
+            (0, 0)
+        );
     }
 }
 
@@ -137,11 +163,16 @@ async fn work(scope: &TenantScope) {
         "INSERT INTO journal (body) VALUES ('booked')",
         "INSERT INTO tenantry.members (user_id) VALUES ('ann')",
     ] {
-        sqlx::query(statement).execute(&mut tx).await.expect("a row");
+        sqlx::query(statement)
+            .execute(&mut tx)
+            .await
+            .expect("a row");
     }
     let series = NumberSeries::new("invoices");
     series.next(&mut tx).await.expect("a number");
-    Trail::record(&mut tx, &TrailEntry::new("booked")).await.expect("recorded");
+    Trail::record(&mut tx, &TrailEntry::new("booked"))
+        .await
+        .expect("recorded");
     tx.commit().await.expect("committed");
 }
 
@@ -150,7 +181,8 @@ async fn tests_in_parallel_do_not_meet_and_leave_nothing() {
     let shared = Shared::new().await;
     join_all((0..8).map(|_| async {
         let sandbox = shared.sandbox().await;
-        let tenants = [sandbox.tenant().await, sandbox.tenant().await].map(|t| t.expect("a tenant"));
+        let tenants =
+            [sandbox.tenant().await, sandbox.tenant().await].map(|t| t.expect("a tenant"));
         for tenant in &tenants {
             work(tenant).await;
         }
@@ -187,7 +219,10 @@ async fn nobody_elses_rows_are_deleted() {
     work(&sandbox.tenant().await.expect("a tenant")).await;
     // A tenant that it has not made is not its to serve, nor to delete.
     let stranger = sandbox.registry().scope(neighbour.tenant().clone()).await;
-    assert_eq!(stranger.err().map(|error| error.kind()), Some(ErrorKind::TenantUnknown));
+    assert_eq!(
+        stranger.err().map(|error| error.kind()),
+        Some(ErrorKind::TenantUnknown)
+    );
     sandbox.close().await.expect("closed");
     assert_eq!(shared.rows().await, all);
     drop(other);
@@ -233,7 +268,10 @@ async fn it_may_be_given_up_anywhere() {
         let sandbox = Sandbox::of(shared.installation.clone());
         let sandbox = sandbox.databases(&shared.options).await.expect("a sandbox");
         given_up(sandbox.tenant(), polls).await;
-        let role = count(&shared.options, "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'tenantry%'");
+        let role = count(
+            &shared.options,
+            "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'tenantry%'",
+        );
         assert!(role.await > 0);
         sandbox.close().await.expect("closed");
     }
@@ -242,7 +280,8 @@ async fn it_may_be_given_up_anywhere() {
                      AND datname LIKE '%PID%'";
     let databases = databases.replace("PID", &std::process::id().to_string());
     for _ in 0..200 {
-        let left = roles(&shared.options, &shared.role).await + count(&shared.options, &databases).await;
+        let left =
+            roles(&shared.options, &shared.role).await + count(&shared.options, &databases).await;
         if left == 0 {
             return;
         }
@@ -268,10 +307,20 @@ async fn given_up<F: Future>(future: F, polls: usize) {
 async fn a_role_that_does_not_see_all_rows_is_refused() {
     let shared = Shared::new().await;
     let role = name("some");
-    run(&shared.options, &format!("CREATE ROLE {role} LOGIN CREATEROLE")).await;
+    run(
+        &shared.options,
+        &format!("CREATE ROLE {role} LOGIN CREATEROLE"),
+    )
+    .await;
     let options = shared.options.clone().username(&role);
-    let error = Sandbox::of(shared.installation.clone()).shared(&options).await.err();
-    assert_eq!(error.map(|error| error.kind()), Some(ErrorKind::Installation));
+    let error = Sandbox::of(shared.installation.clone())
+        .shared(&options)
+        .await
+        .err();
+    assert_eq!(
+        error.map(|error| error.kind()),
+        Some(ErrorKind::Installation)
+    );
     shared.is_clean().await;
 }
 
@@ -284,7 +333,9 @@ fn of_databases(role: &str) -> SandboxBuilder {
             sqlx::raw_sql("CREATE TABLE IF NOT EXISTS notes (body text)")
                 .execute(&mut *connection)
                 .await?;
-            sqlx::raw_sql(AssertSqlSafe(grant)).execute(connection).await?;
+            sqlx::raw_sql(AssertSqlSafe(grant))
+                .execute(connection)
+                .await?;
             Ok(())
         })
     })
@@ -299,8 +350,12 @@ async fn a_database_for_each_tenant() {
         std::process::id()
     );
     let sandboxes = join_all((0..3).map(|_| async {
-        let sandbox = of_databases(&role).databases(&options).await.expect("a sandbox");
-        let tenants = [sandbox.tenant().await, sandbox.tenant().await].map(|t| t.expect("a tenant"));
+        let sandbox = of_databases(&role)
+            .databases(&options)
+            .await
+            .expect("a sandbox");
+        let tenants =
+            [sandbox.tenant().await, sandbox.tenant().await].map(|t| t.expect("a tenant"));
         for tenant in &tenants {
             let body = tenant.tenant().as_str();
             let insert = sqlx::query("INSERT INTO notes VALUES ($1)").bind(body);
@@ -331,10 +386,17 @@ async fn a_database_is_copied_from_a_template() {
     let server = server().await;
     let template = name("template");
     let database = server.create_database(&template).await.expect("made");
-    run(&database, "CREATE TABLE notes (body text); INSERT INTO notes VALUES ('of the template')").await;
+    run(
+        &database,
+        "CREATE TABLE notes (body text); INSERT INTO notes VALUES ('of the template')",
+    )
+    .await;
     let role = name("app");
     let sandbox = of_databases(&role).template(&template);
-    let sandbox = sandbox.databases(&server.connect_options()).await.expect("a sandbox");
+    let sandbox = sandbox
+        .databases(&server.connect_options())
+        .await
+        .expect("a sandbox");
     let tenant = sandbox.tenant().await.expect("a tenant");
     let body: String = sqlx::query_scalar("SELECT body FROM notes")
         .fetch_one(&tenant)
@@ -344,9 +406,15 @@ async fn a_database_is_copied_from_a_template() {
     // What prepares it may fail; then there is no tenant, and nothing stays.
     let installation = Installation::new(&role).tenant_column("tenant_id", TenantType::Text);
     let failing = Sandbox::of(installation).prepare(|_| Box::pin(async { Err("as it is".into()) }));
-    let failing = failing.databases(&server.connect_options()).await.expect("a sandbox");
+    let failing = failing
+        .databases(&server.connect_options())
+        .await
+        .expect("a sandbox");
     let error = failing.tenant().await.err();
-    assert_eq!(error.map(|error| error.kind()), Some(ErrorKind::Installation));
+    assert_eq!(
+        error.map(|error| error.kind()),
+        Some(ErrorKind::Installation)
+    );
     failing.close().await.expect("closed");
     sandbox.close().await.expect("closed");
     assert_eq!(roles(&server.connect_options(), &role).await, 0);
@@ -354,7 +422,10 @@ async fn a_database_is_copied_from_a_template() {
 
 /// In the database of a test, as `#[sqlx::test]` hands it out: a superuser's pool, and no more.
 async fn exclusive(pool: PgPool, role: &str) {
-    sqlx::raw_sql("CREATE TABLE notes (body text)").execute(&pool).await.expect("a table");
+    sqlx::raw_sql("CREATE TABLE notes (body text)")
+        .execute(&pool)
+        .await
+        .expect("a table");
     let installation = Installation::new(role).tenant_column("tenant_id", TenantType::BigInt);
     let sandbox = Sandbox::of(installation.clone())
         .tables(["notes"])
@@ -362,16 +433,28 @@ async fn exclusive(pool: PgPool, role: &str) {
         .exclusive(&pool)
         .await
         .expect("a sandbox");
-    let (a, b) = (sandbox.tenant().await.expect("a"), sandbox.tenant().await.expect("b"));
-    sqlx::query("INSERT INTO notes (body) VALUES ('of a')").execute(&a).await.expect("a row");
+    let (a, b) = (
+        sandbox.tenant().await.expect("a"),
+        sandbox.tenant().await.expect("b"),
+    );
+    sqlx::query("INSERT INTO notes (body) VALUES ('of a')")
+        .execute(&a)
+        .await
+        .expect("a row");
     let context = TenantContext::new(b.tenant().clone()).user("ann");
     let b = sandbox.registry().scope(context).await.expect("a scope");
-    let seen: i64 = sqlx::query_scalar("SELECT count(*) FROM notes").fetch_one(&b).await.expect("a count");
+    let seen: i64 = sqlx::query_scalar("SELECT count(*) FROM notes")
+        .fetch_one(&b)
+        .await
+        .expect("a count");
     assert_eq!(seen, 0);
     tenantry::assert_isolated!(&pool, &installation);
     sandbox.close().await.expect("closed");
     // The database goes with the test; what it is kept for is to be looked at.
-    let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM notes").fetch_one(&pool).await.expect("a count");
+    let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM notes")
+        .fetch_one(&pool)
+        .await
+        .expect("a count");
     assert_eq!(kept, 1);
 }
 
@@ -383,8 +466,14 @@ async fn in_a_database_of_its_own() {
     join_all(databases.map(|database| {
         let role = role.clone();
         async move {
-            let options = server().await.create_database(&database).await.expect("made");
-            let pool = PgPoolOptions::new().max_connections(2).connect_lazy_with(options);
+            let options = server()
+                .await
+                .create_database(&database)
+                .await
+                .expect("made");
+            let pool = PgPoolOptions::new()
+                .max_connections(2)
+                .connect_lazy_with(options);
             exclusive(pool, &role).await;
         }
     }))
@@ -414,7 +503,13 @@ async fn it_fits_sqlx_test() {
             .env("DATABASE_URL", url)
             .output()
     };
-    let output = tokio::task::spawn_blocking(run).await.expect("run").expect("run");
+    let output = tokio::task::spawn_blocking(run)
+        .await
+        .expect("run")
+        .expect("run");
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}"
+    );
 }

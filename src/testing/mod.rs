@@ -79,7 +79,6 @@ mod watchdog;
 pub use builder::PostgresServerBuilder;
 pub use detached::detached_scope;
 pub use error::ServerError;
-pub use isolation::prove_isolation;
 pub use memory::{MemoryRepository, MemoryTable, SortKey};
 pub use probe::lease_and_give_back;
 pub use sandbox::{Sandbox, SandboxBuilder};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sqlx::postgres::PgConnectOptions;
 use tenantry::sql::{Installation, TenantType};
-use tenantry::testing::prove_isolation;
+use tenantry::testing::isolation::prove_isolation;
 
 use crate::carriers::Flights;
 use crate::world::{self, run, server, texts};
@@ -41,7 +41,9 @@ async fn mutants(admin: &PgConnectOptions, role: &str) -> Vec<Mutant> {
         "CREATE TABLE another (carrier text, tenant_id text); ALTER TABLE another ENABLE ROW LEVEL SECURITY; \
          ALTER TABLE another FORCE ROW LEVEL SECURITY",
     ] {
-        mutants.push(format!("{table}; GRANT SELECT ON another TO {role}|DROP TABLE another"));
+        mutants.push(format!(
+            "{table}; GRANT SELECT ON another TO {role}|DROP TABLE another"
+        ));
     }
     let split = |mutant: String| {
         let (sql, back) = mutant.split_once('|').expect("both");
@@ -56,7 +58,9 @@ async fn mutants(admin: &PgConnectOptions, role: &str) -> Vec<Mutant> {
 /// Unchanged it is green, and with each of the mutants it is red.
 async fn check(admin: &PgConnectOptions, role: &str, installation: &Installation, tables: &[&str]) {
     let pool = world::pool(admin);
-    let report = prove_isolation(&pool, installation).await.expect("a report");
+    let report = prove_isolation(&pool, installation)
+        .await
+        .expect("a report");
     report.assert();
     assert_eq!(report.tables().collect::<Vec<_>>(), tables);
     // The application's own pool sees it, too.
@@ -68,13 +72,19 @@ async fn check(admin: &PgConnectOptions, role: &str, installation: &Installation
     let mut survivors = Vec::new();
     for mutant in &mutants {
         run(admin, &mutant.sql).await;
-        let report = prove_isolation(&pool, installation).await.expect("a report");
+        let report = prove_isolation(&pool, installation)
+            .await
+            .expect("a report");
         if report.is_isolated() {
             survivors.push(mutant.sql.as_str());
         }
         run(admin, &mutant.back).await;
     }
-    println!("{role}: {} mutants, {} not seen", mutants.len(), survivors.len());
+    println!(
+        "{role}: {} mutants, {} not seen",
+        mutants.len(),
+        survivors.len()
+    );
     assert!(survivors.is_empty(), "not seen:\n{}", survivors.join("\n"));
     // All came back: none was red because of the one before.
     tenantry::assert_isolated!(&pool, installation);
@@ -114,10 +124,18 @@ async fn quickstart() {
         shared: Vec::new(),
         alone: Vec::new(),
     };
-    let databases = quickstart::Databases::start(&flights).await.expect("databases");
+    let databases = quickstart::Databases::start(&flights)
+        .await
+        .expect("databases");
     let installation = Installation::new("app").tenant_column("carrier", TenantType::Text);
     let shared = databases.shared().username("postgres");
-    check(&shared, "app", &installation, &["public.flights", "public.remarks"]).await;
+    check(
+        &shared,
+        "app",
+        &installation,
+        &["public.flights", "public.remarks"],
+    )
+    .await;
     let alone = databases.alone().username("postgres");
     of_one_tenant(&alone, "app", &installation).await;
     databases.stop().await.expect("stopped");
@@ -128,9 +146,10 @@ async fn quickstart() {
 async fn warehouse() {
     let prefix = world::name("warehouse");
     let tenants = warehouse::tenants(2).expect("tenants");
-    let databases = warehouse::Databases::prepare(server().await.connect_options(), &prefix, tenants)
-        .await
-        .expect("databases");
+    let databases =
+        warehouse::Databases::prepare(server().await.connect_options(), &prefix, tenants)
+            .await
+            .expect("databases");
     for tenant in databases.tenants() {
         let admin = databases.as_admin(tenant);
         let role = format!("{prefix}_app");
@@ -143,15 +162,26 @@ async fn of_one_tenant(admin: &PgConnectOptions, role: &str, installation: &Inst
     tenantry::assert_isolated!(&pool, installation);
     let tenant = texts(admin, "SELECT tenant FROM tenantry.installation").await;
     let domain = "ALTER DOMAIN tenantry.scope";
-    let whose = format!("{domain} ADD CONSTRAINT tenantry_2_tenant CHECK (VALUE[2] = '{}')", tenant[0]);
+    let whose = format!(
+        "{domain} ADD CONSTRAINT tenantry_2_tenant CHECK (VALUE[2] = '{}')",
+        tenant[0]
+    );
     let mutants = [
         (format!("{domain} DROP CONSTRAINT tenantry_2_tenant"), whose),
-        (format!("ALTER ROLE {role} SUPERUSER"), format!("ALTER ROLE {role} NOSUPERUSER")),
-        (format!("{domain} OWNER TO {role}"), format!("{domain} OWNER TO postgres")),
+        (
+            format!("ALTER ROLE {role} SUPERUSER"),
+            format!("ALTER ROLE {role} NOSUPERUSER"),
+        ),
+        (
+            format!("{domain} OWNER TO {role}"),
+            format!("{domain} OWNER TO postgres"),
+        ),
     ];
     for (mutant, back) in mutants {
         run(admin, &mutant).await;
-        let report = prove_isolation(&pool, installation).await.expect("a report");
+        let report = prove_isolation(&pool, installation)
+            .await
+            .expect("a report");
         assert!(!report.is_isolated(), "not seen: {mutant}");
         run(admin, &back).await;
         tenantry::assert_isolated!(&pool, installation);

@@ -2,8 +2,7 @@
 
 use tenantry::ErrorKind;
 use tenantry::sql::{Installation, TenantType};
-use tenantry::testing::isolation::{Isolation, IsolationRule};
-use tenantry::testing::prove_isolation;
+use tenantry::testing::isolation::{Isolation, IsolationRule, prove_isolation};
 
 use crate::world::{self, name, pool, run, texts};
 
@@ -24,7 +23,11 @@ async fn database() -> (sqlx::postgres::PgConnectOptions, Installation) {
     let pool = pool(&database);
     let mut owner = pool.acquire().await.expect("a connection");
     installation.install(&mut owner).await.expect("installed");
-    installation.table("notes").apply(&mut owner).await.expect("policies");
+    installation
+        .table("notes")
+        .apply(&mut owner)
+        .await
+        .expect("policies");
     drop(owner);
     pool.close().await;
     (database, installation)
@@ -34,15 +37,23 @@ async fn database() -> (sqlx::postgres::PgConnectOptions, Installation) {
 async fn nothing_is_left_behind() {
     let (database, installation) = database().await;
     let pool = pool(&database);
-    let report = prove_isolation(&pool, &installation).await.expect("a report");
+    let report = prove_isolation(&pool, &installation)
+        .await
+        .expect("a report");
     report.assert();
     // It was tried with rows, and triggers did not fire.
-    assert!(report.to_string().contains("1 tables tried with rows"), "{report}");
+    assert!(
+        report.to_string().contains("1 tables tried with rows"),
+        "{report}"
+    );
     let left = "SELECT count(*)::text FROM notes UNION ALL \
                 SELECT is_called::text FROM notes_id_seq UNION ALL SELECT is_called::text FROM notes_number_seq";
     assert_eq!(texts(&database, left).await, ["0", "false", "false"]);
     let settings = "SELECT coalesce(current_setting('app.tenant_id', true), '') || current_user";
-    let seen: String = sqlx::query_scalar(settings).fetch_one(&pool).await.expect("a row");
+    let seen: String = sqlx::query_scalar(settings)
+        .fetch_one(&pool)
+        .await
+        .expect("a row");
     assert_eq!(seen, "postgres");
 }
 
@@ -82,15 +93,28 @@ async fn the_role_has_to_be_one_that_the_pool_can_become() {
     let (database, installation) = database().await;
     let isolation = Isolation::from(&installation).role("nobody_of_that_name");
     let error = prove_isolation(&pool(&database), isolation).await.err();
-    assert_eq!(error.map(|error| error.kind()), Some(ErrorKind::Installation));
-    let role = texts(&database, "SELECT rolname::text FROM pg_roles WHERE rolname LIKE 'app\\_%\\_2'").await;
+    assert_eq!(
+        error.map(|error| error.kind()),
+        Some(ErrorKind::Installation)
+    );
+    let role = texts(
+        &database,
+        "SELECT rolname::text FROM pg_roles WHERE rolname LIKE 'app\\_%\\_2'",
+    )
+    .await;
     let other = pool(&database.clone().username(&role[0]));
     let error = prove_isolation(&other, &installation).await.err();
-    assert_eq!(error.map(|error| error.kind()), Some(ErrorKind::Installation));
+    assert_eq!(
+        error.map(|error| error.kind()),
+        Some(ErrorKind::Installation)
+    );
     let one = tenantry::TenantId::from(1_u32);
     let isolation = Isolation::from(&installation).contexts(one.clone(), one);
     let error = prove_isolation(&pool(&database), isolation).await.err();
-    assert_eq!(error.map(|error| error.kind()), Some(ErrorKind::InvalidOption));
+    assert_eq!(
+        error.map(|error| error.kind()),
+        Some(ErrorKind::InvalidOption)
+    );
 }
 
 /// Found by the pool's search path, and by a role that is not the installation's.
@@ -98,12 +122,20 @@ async fn the_role_has_to_be_one_that_the_pool_can_become() {
 async fn each_finding_says_what_to_do() {
     let (database, installation) = database().await;
     run(&database, "ALTER TABLE notes NO FORCE ROW LEVEL SECURITY").await;
-    let report = prove_isolation(&pool(&database), installation).await.expect("a report");
+    let report = prove_isolation(&pool(&database), installation)
+        .await
+        .expect("a report");
     let finding = report.findings().next().expect("a finding");
     assert_eq!(finding.rule(), IsolationRule::NotForced);
     assert_eq!(finding.object(), "public.notes");
-    assert_eq!(finding.remedy(), "ALTER TABLE public.notes FORCE ROW LEVEL SECURITY;");
-    assert!(report.to_string().contains("what to do: ALTER TABLE"), "{report}");
+    assert_eq!(
+        finding.remedy(),
+        "ALTER TABLE public.notes FORCE ROW LEVEL SECURITY;"
+    );
+    assert!(
+        report.to_string().contains("what to do: ALTER TABLE"),
+        "{report}"
+    );
     run(&database, finding.remedy()).await;
 }
 

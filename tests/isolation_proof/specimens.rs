@@ -1,8 +1,7 @@
 //! Policies of one's own: what is found in them, and what is not.
 
 use sqlx::postgres::PgConnectOptions;
-use tenantry::testing::isolation::{Isolation, IsolationRule as Rule};
-use tenantry::testing::prove_isolation;
+use tenantry::testing::isolation::{Isolation, IsolationRule as Rule, prove_isolation};
 
 use crate::world::{self, name, pool, run, server};
 
@@ -61,7 +60,8 @@ impl Shop {
     }
 
     fn fill(&self, sql: &str) -> String {
-        sql.replace("@app", &self.app).replace("@owner", &self.owner)
+        sql.replace("@app", &self.app)
+            .replace("@owner", &self.owner)
     }
 
     fn isolation(&self) -> Isolation {
@@ -96,76 +96,184 @@ const HOLES: &[(Rule, &str)] = &[
     (Rule::RoleBypasses, "ALTER ROLE @app SUPERUSER"),
     (Rule::RoleBypasses, "ALTER ROLE @app BYPASSRLS"),
     (Rule::RoleBypasses, "ALTER ROLE @app REPLICATION"),
-    (Rule::RoleBypasses, "CREATE ROLE @app_r BYPASSRLS; ALTER ROLE @app NOINHERIT; GRANT @app_r TO @app"),
+    (
+        Rule::RoleBypasses,
+        "CREATE ROLE @app_r BYPASSRLS; ALTER ROLE @app NOINHERIT; GRANT @app_r TO @app",
+    ),
     (Rule::RoleBypasses, "GRANT pg_read_server_files TO @app"),
     (Rule::RoleOwns, "ALTER TABLE shop.projects OWNER TO @app"),
     (Rule::RoleOwns, "GRANT @owner TO @app"),
     (Rule::Privilege, "GRANT TRUNCATE ON shop.projects TO @app"),
     (Rule::Privilege, "GRANT TRIGGER ON shop.projects TO @app"),
     (Rule::Privilege, "GRANT SELECT ON shop.projects TO PUBLIC"),
-    (Rule::Privilege, "GRANT UPDATE (code) ON shop.countries TO @app"),
-    (Rule::Privilege, "DO $$ BEGIN EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO PUBLIC', current_database()); END $$"),
+    (
+        Rule::Privilege,
+        "GRANT UPDATE (code) ON shop.countries TO @app",
+    ),
+    (
+        Rule::Privilege,
+        "DO $$ BEGIN EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO PUBLIC', current_database()); END $$",
+    ),
     // Tables.
-    (Rule::RowSecurityOff, "ALTER TABLE shop.projects DISABLE ROW LEVEL SECURITY"),
-    (Rule::NotForced, "ALTER TABLE shop.projects NO FORCE ROW LEVEL SECURITY"),
+    (
+        Rule::RowSecurityOff,
+        "ALTER TABLE shop.projects DISABLE ROW LEVEL SECURITY",
+    ),
+    (
+        Rule::NotForced,
+        "ALTER TABLE shop.projects NO FORCE ROW LEVEL SECURITY",
+    ),
     (Rule::NoPolicy, "DROP POLICY own ON shop.notes"),
-    (Rule::NoPolicy, "DROP POLICY own ON shop.projects; \
-        CREATE POLICY own ON shop.projects FOR SELECT USING (tenant_id = shop.tenant())"),
-    (Rule::UnknownTable, "CREATE TABLE shop.lines (project bigint, body text); GRANT SELECT ON shop.lines TO @app"),
-    (Rule::UnknownTable, "CREATE TABLE shop.lines (project bigint, body text); GRANT SELECT (body) ON shop.lines TO @app"),
-    (Rule::UnknownTable, "CREATE TABLE shop.lines (body text); GRANT pg_read_all_data TO @app"),
-    (Rule::RowSecurityOff, "CREATE TABLE shop.lines (tenant_id int, body text); GRANT INSERT ON shop.lines TO @app"),
-    (Rule::RowSecurityOff, "CREATE TABLE shop.events (tenant_id int NOT NULL, body text) PARTITION BY LIST (tenant_id); \
+    (
+        Rule::NoPolicy,
+        "DROP POLICY own ON shop.projects; \
+        CREATE POLICY own ON shop.projects FOR SELECT USING (tenant_id = shop.tenant())",
+    ),
+    (
+        Rule::UnknownTable,
+        "CREATE TABLE shop.lines (project bigint, body text); GRANT SELECT ON shop.lines TO @app",
+    ),
+    (
+        Rule::UnknownTable,
+        "CREATE TABLE shop.lines (project bigint, body text); GRANT SELECT (body) ON shop.lines TO @app",
+    ),
+    (
+        Rule::UnknownTable,
+        "CREATE TABLE shop.lines (body text); GRANT pg_read_all_data TO @app",
+    ),
+    (
+        Rule::RowSecurityOff,
+        "CREATE TABLE shop.lines (tenant_id int, body text); GRANT INSERT ON shop.lines TO @app",
+    ),
+    (
+        Rule::RowSecurityOff,
+        "CREATE TABLE shop.events (tenant_id int NOT NULL, body text) PARTITION BY LIST (tenant_id); \
         CREATE TABLE shop.events_2 PARTITION OF shop.events FOR VALUES IN (2); \
         ALTER TABLE shop.events ENABLE ROW LEVEL SECURITY; ALTER TABLE shop.events FORCE ROW LEVEL SECURITY; \
         CREATE POLICY own ON shop.events USING (tenant_id = shop.tenant()); \
-        GRANT SELECT ON shop.events, shop.events_2 TO @app"),
+        GRANT SELECT ON shop.events, shop.events_2 TO @app",
+    ),
     (Rule::NotThere, "DROP TABLE shop.countries"),
     // What policies let through.
-    (Rule::ForeignRowReached, "DROP POLICY own ON shop.projects; CREATE POLICY own ON shop.projects USING (true)"),
-    (Rule::ForeignRowReached, "CREATE POLICY more ON shop.projects FOR SELECT TO @app USING (public)"),
-    (Rule::ForeignRowReached, "CREATE POLICY more ON shop.projects FOR SELECT USING (visible_to = 'everybody')"),
-    (Rule::ForeignRowReached, "CREATE POLICY more ON shop.projects FOR DELETE USING (id > 0)"),
-    (Rule::ForeignRowReached, "DROP POLICY own ON shop.projects; \
-        CREATE POLICY own ON shop.projects USING (visible_to = current_user AND tenant_id IS NOT NULL)"),
-    (Rule::ForeignRowReached, "DROP POLICY own ON shop.projects; \
-        CREATE POLICY own ON shop.projects USING (tenant_id = coalesce(shop.tenant(), tenant_id))"),
-    (Rule::ForeignRowReached, "DROP POLICY own ON shop.projects; \
-        CREATE POLICY own ON shop.projects USING (tenant_id <= shop.tenant())"),
-    (Rule::ForeignRowReached, "DROP POLICY own ON shop.notes; \
-        CREATE POLICY own ON shop.notes USING (tenant_id LIKE nullif(current_setting('app.tenant_id', true), ''))"),
-    (Rule::ForeignRowReached, "DROP POLICY own ON shop.notes; \
-        CREATE POLICY own ON shop.notes USING (lower(tenant_id) = lower(nullif(current_setting('app.tenant_id', true), '')))"),
-    (Rule::ForeignRowReached, "ALTER TABLE shop.notes DROP CONSTRAINT notes_tenant_id_check; DROP POLICY own ON shop.notes; \
-        CREATE POLICY own ON shop.notes USING (tenant_id = current_setting('app.tenant_id', true))"),
-    (Rule::ForeignRowReached, "CREATE ROLE @app_g; GRANT @app_g TO @app; CREATE POLICY more ON shop.projects TO @app_g USING (true)"),
-    (Rule::ForeignRowWritten, "DROP POLICY own ON shop.projects; \
-        CREATE POLICY own ON shop.projects USING (tenant_id = shop.tenant()) WITH CHECK (true)"),
-    (Rule::ForeignRowWritten, "CREATE POLICY more ON shop.projects FOR UPDATE USING (tenant_id = shop.tenant()) WITH CHECK (name <> '')"),
-    (Rule::ForeignRowWritten, "ALTER TABLE shop.notes ALTER tenant_id DROP NOT NULL; \
-        CREATE POLICY more ON shop.notes FOR INSERT WITH CHECK (tenant_id IS NULL)"),
-    (Rule::NotJudged, "DROP POLICY own ON shop.projects; CREATE POLICY own ON shop.projects \
-        USING (tenant_id IN (SELECT t.id FROM shop.tenants AS t WHERE t.name = 'nobody'))"),
-    (Rule::NotJudged, "CREATE TABLE shop.lines (project bigint); ALTER TABLE shop.lines ENABLE ROW LEVEL SECURITY; \
+    (
+        Rule::ForeignRowReached,
+        "DROP POLICY own ON shop.projects; CREATE POLICY own ON shop.projects USING (true)",
+    ),
+    (
+        Rule::ForeignRowReached,
+        "CREATE POLICY more ON shop.projects FOR SELECT TO @app USING (public)",
+    ),
+    (
+        Rule::ForeignRowReached,
+        "CREATE POLICY more ON shop.projects FOR SELECT USING (visible_to = 'everybody')",
+    ),
+    (
+        Rule::ForeignRowReached,
+        "CREATE POLICY more ON shop.projects FOR DELETE USING (id > 0)",
+    ),
+    (
+        Rule::ForeignRowReached,
+        "DROP POLICY own ON shop.projects; \
+        CREATE POLICY own ON shop.projects USING (visible_to = current_user AND tenant_id IS NOT NULL)",
+    ),
+    (
+        Rule::ForeignRowReached,
+        "DROP POLICY own ON shop.projects; \
+        CREATE POLICY own ON shop.projects USING (tenant_id = coalesce(shop.tenant(), tenant_id))",
+    ),
+    (
+        Rule::ForeignRowReached,
+        "DROP POLICY own ON shop.projects; \
+        CREATE POLICY own ON shop.projects USING (tenant_id <= shop.tenant())",
+    ),
+    (
+        Rule::ForeignRowReached,
+        "DROP POLICY own ON shop.notes; \
+        CREATE POLICY own ON shop.notes USING (tenant_id LIKE nullif(current_setting('app.tenant_id', true), ''))",
+    ),
+    (
+        Rule::ForeignRowReached,
+        "DROP POLICY own ON shop.notes; \
+        CREATE POLICY own ON shop.notes USING (lower(tenant_id) = lower(nullif(current_setting('app.tenant_id', true), '')))",
+    ),
+    (
+        Rule::ForeignRowReached,
+        "ALTER TABLE shop.notes DROP CONSTRAINT notes_tenant_id_check; DROP POLICY own ON shop.notes; \
+        CREATE POLICY own ON shop.notes USING (tenant_id = current_setting('app.tenant_id', true))",
+    ),
+    (
+        Rule::ForeignRowReached,
+        "CREATE ROLE @app_g; GRANT @app_g TO @app; CREATE POLICY more ON shop.projects TO @app_g USING (true)",
+    ),
+    (
+        Rule::ForeignRowWritten,
+        "DROP POLICY own ON shop.projects; \
+        CREATE POLICY own ON shop.projects USING (tenant_id = shop.tenant()) WITH CHECK (true)",
+    ),
+    (
+        Rule::ForeignRowWritten,
+        "CREATE POLICY more ON shop.projects FOR UPDATE USING (tenant_id = shop.tenant()) WITH CHECK (name <> '')",
+    ),
+    (
+        Rule::ForeignRowWritten,
+        "ALTER TABLE shop.notes ALTER tenant_id DROP NOT NULL; \
+        CREATE POLICY more ON shop.notes FOR INSERT WITH CHECK (tenant_id IS NULL)",
+    ),
+    (
+        Rule::NotJudged,
+        "DROP POLICY own ON shop.projects; CREATE POLICY own ON shop.projects \
+        USING (tenant_id IN (SELECT t.id FROM shop.tenants AS t WHERE t.name = 'nobody'))",
+    ),
+    (
+        Rule::NotJudged,
+        "CREATE TABLE shop.lines (project bigint); ALTER TABLE shop.lines ENABLE ROW LEVEL SECURITY; \
         ALTER TABLE shop.lines FORCE ROW LEVEL SECURITY; GRANT SELECT ON shop.lines TO @app; \
-        CREATE POLICY own ON shop.lines USING (project IN (SELECT id FROM shop.projects))"),
+        CREATE POLICY own ON shop.lines USING (project IN (SELECT id FROM shop.projects))",
+    ),
     // Ways round.
-    (Rule::GoesRound, "CREATE VIEW shop.v AS SELECT name FROM shop.projects; GRANT SELECT ON shop.v TO @app"),
-    (Rule::GoesRound, "CREATE VIEW shop.u AS SELECT * FROM shop.projects; CREATE VIEW shop.v AS SELECT name FROM shop.u; \
-        ALTER VIEW shop.v OWNER TO @owner; GRANT SELECT ON shop.u TO @owner; GRANT SELECT ON shop.v TO @app"),
-    (Rule::GoesRound, "CREATE TABLE shop.bills (tenant_id int, sum int); CREATE VIEW shop.v AS \
-        SELECT * FROM shop.bills WHERE tenant_id = shop.tenant(); GRANT SELECT ON shop.v TO @app"),
-    (Rule::GoesRound, "CREATE MATERIALIZED VIEW shop.m AS SELECT name FROM shop.projects; GRANT SELECT ON shop.m TO @app"),
-    (Rule::ForeignRowReached, "CREATE POLICY owner_sees_all ON shop.projects FOR SELECT TO @owner USING (true); \
-        CREATE VIEW shop.v AS SELECT * FROM shop.projects; ALTER VIEW shop.v OWNER TO @owner; GRANT SELECT ON shop.v TO @app"),
-    (Rule::GoesRound, "CREATE TABLE shop.copied (name text); \
-        CREATE RULE copies AS ON INSERT TO shop.projects DO ALSO INSERT INTO shop.copied VALUES (new.name)"),
-    (Rule::FunctionGoesRound, "CREATE FUNCTION shop.f() RETURNS SETOF shop.projects LANGUAGE sql SECURITY DEFINER \
-        SET search_path = pg_catalog, pg_temp AS 'SELECT * FROM shop.projects'"),
-    (Rule::FunctionGoesRound, "CREATE FUNCTION shop.f() RETURNS SETOF shop.projects LANGUAGE sql SECURITY DEFINER \
-        AS 'SELECT * FROM shop.projects'; ALTER FUNCTION shop.f() OWNER TO @owner"),
-    (Rule::FunctionGoesRound, "CREATE FUNCTION shop.f(text) RETURNS boolean LANGUAGE plpgsql LEAKPROOF COST 0.0001 \
-        AS 'BEGIN RAISE NOTICE ''%'', $1; RETURN true; END'"),
+    (
+        Rule::GoesRound,
+        "CREATE VIEW shop.v AS SELECT name FROM shop.projects; GRANT SELECT ON shop.v TO @app",
+    ),
+    (
+        Rule::GoesRound,
+        "CREATE VIEW shop.u AS SELECT * FROM shop.projects; CREATE VIEW shop.v AS SELECT name FROM shop.u; \
+        ALTER VIEW shop.v OWNER TO @owner; GRANT SELECT ON shop.u TO @owner; GRANT SELECT ON shop.v TO @app",
+    ),
+    (
+        Rule::GoesRound,
+        "CREATE TABLE shop.bills (tenant_id int, sum int); CREATE VIEW shop.v AS \
+        SELECT * FROM shop.bills WHERE tenant_id = shop.tenant(); GRANT SELECT ON shop.v TO @app",
+    ),
+    (
+        Rule::GoesRound,
+        "CREATE MATERIALIZED VIEW shop.m AS SELECT name FROM shop.projects; GRANT SELECT ON shop.m TO @app",
+    ),
+    (
+        Rule::ForeignRowReached,
+        "CREATE POLICY owner_sees_all ON shop.projects FOR SELECT TO @owner USING (true); \
+        CREATE VIEW shop.v AS SELECT * FROM shop.projects; ALTER VIEW shop.v OWNER TO @owner; GRANT SELECT ON shop.v TO @app",
+    ),
+    (
+        Rule::GoesRound,
+        "CREATE TABLE shop.copied (name text); \
+        CREATE RULE copies AS ON INSERT TO shop.projects DO ALSO INSERT INTO shop.copied VALUES (new.name)",
+    ),
+    (
+        Rule::FunctionGoesRound,
+        "CREATE FUNCTION shop.f() RETURNS SETOF shop.projects LANGUAGE sql SECURITY DEFINER \
+        SET search_path = pg_catalog, pg_temp AS 'SELECT * FROM shop.projects'",
+    ),
+    (
+        Rule::FunctionGoesRound,
+        "CREATE FUNCTION shop.f() RETURNS SETOF shop.projects LANGUAGE sql SECURITY DEFINER \
+        AS 'SELECT * FROM shop.projects'; ALTER FUNCTION shop.f() OWNER TO @owner",
+    ),
+    (
+        Rule::FunctionGoesRound,
+        "CREATE FUNCTION shop.f(text) RETURNS boolean LANGUAGE plpgsql LEAKPROOF COST 0.0001 \
+        AS 'BEGIN RAISE NOTICE ''%'', $1; RETURN true; END'",
+    ),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -253,7 +361,9 @@ async fn lists_are_taken_at_their_word() {
         .reviewed("shop.f(int)");
     let (rules, report) = shop.after(sql, isolation).await;
     assert!(rules.is_empty(), "{report}");
-    let (rules, _) = shop.after("SELECT 1", shop.isolation().reviewed("shop.f(int)")).await;
+    let (rules, _) = shop
+        .after("SELECT 1", shop.isolation().reviewed("shop.f(int)"))
+        .await;
     assert_eq!(rules, [Rule::NotThere]);
     // With other names for everything, there is nothing left that would be judged.
     let empty = "DROP TABLE shop.projects, shop.tenants, shop.notes, shop.countries CASCADE";
@@ -274,13 +384,18 @@ async fn policies_that_ask_others_are_judged_with_contexts_of_ones_own() {
         DROP POLICY own ON shop.projects; CREATE POLICY own ON shop.projects USING (tenant_id IN ( \
           SELECT m.tenant_id FROM shop.members AS m WHERE m.user_id = current_setting('app.user_id', true)))";
     let context = |tenant: u32, user: &str| TenantContext::new(TenantId::from(tenant)).user(user);
-    let contexts = || shop.isolation().contexts(context(1, "ann"), context(2, "bob"));
+    let contexts = || {
+        shop.isolation()
+            .contexts(context(1, "ann"), context(2, "bob"))
+    };
     let (rules, _) = shop.after(members, shop.isolation()).await;
     assert_eq!(rules.first(), Some(&Rule::NotJudged));
     let (rules, report) = shop.after(members, contexts()).await;
     assert!(rules.is_empty(), "{report}");
     // The policy of the table that is asked is what keeps them apart.
-    let open = format!("{members}; ALTER POLICY own ON shop.members USING (true); UPDATE shop.members SET user_id = 'ann'");
+    let open = format!(
+        "{members}; ALTER POLICY own ON shop.members USING (true); UPDATE shop.members SET user_id = 'ann'"
+    );
     let (rules, _) = shop.after(&open, contexts()).await;
     assert!(rules.contains(&Rule::ForeignRowReached), "{rules:?}");
 }

@@ -53,8 +53,16 @@ pub async fn texts(options: &PgConnectOptions, sql: &str) -> Vec<String> {
 /// A new database, as the superuser, in which nobody may make temporary tables.
 pub async fn database(what: &str) -> PgConnectOptions {
     let name = name(what);
-    let database = server().await.create_database(&name).await.expect("a database");
-    run(&database, &format!("REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC")).await;
+    let database = server()
+        .await
+        .create_database(&name)
+        .await
+        .expect("a database");
+    run(
+        &database,
+        &format!("REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC"),
+    )
+    .await;
     database
 }
 

@@ -86,10 +86,7 @@ pub(super) async fn look(
     report.looked += 1;
     for context in [Context::Own, Context::Empty] {
         let foreign = match context {
-            Context::Own => format!(
-                "{column}::text <> {}",
-                quote::literal(&window.tenants.own)
-            ),
+            Context::Own => format!("{column}::text <> {}", quote::literal(&window.tenants.own)),
             _ => format!("{column} IS NOT NULL"),
         };
         let sql = format!("SELECT 1::text FROM {name} WHERE {foreign} LIMIT 1");
@@ -116,7 +113,9 @@ fn complaint(relation: &Relation, role: &str, context: Context) -> IsolationFind
         false => IsolationRule::GoesRound,
     };
     let remedy = match is_table {
-        true => "see what else is found here; if nothing is, its policies do not say so by themselves",
+        true => {
+            "see what else is found here; if nothing is, its policies do not say so by themselves"
+        }
         false => "let it run with the rights of whoever asks (security_invoker), or revoke it",
     };
     let when = match context {

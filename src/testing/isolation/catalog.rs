@@ -109,12 +109,14 @@ pub(super) async fn functions(
     roles: &[String],
     own: &[Oid],
 ) -> Result<Vec<(Oid, String, String, String)>, Error> {
-    Ok(sqlx::query_as(sqlx::AssertSqlSafe([REACH, FUNCTIONS].concat()))
-        .bind(roles)
-        .bind(own)
-        .persistent(false)
-        .fetch_all(connection)
-        .await?)
+    Ok(
+        sqlx::query_as(sqlx::AssertSqlSafe([REACH, FUNCTIONS].concat()))
+            .bind(roles)
+            .bind(own)
+            .persistent(false)
+            .fetch_all(connection)
+            .await?,
+    )
 }
 
 /// All relations that can be reached, but for the server's own and those of extensions, and
@@ -124,12 +126,14 @@ pub(super) async fn relations(
     roles: &[String],
     others: &[Oid],
 ) -> Result<Vec<Relation>, Error> {
-    Ok(sqlx::query_as(sqlx::AssertSqlSafe([REACH, RELATIONS].concat()))
-        .bind(roles)
-        .bind(others)
-        .persistent(false)
-        .fetch_all(connection)
-        .await?)
+    Ok(
+        sqlx::query_as(sqlx::AssertSqlSafe([REACH, RELATIONS].concat()))
+            .bind(roles)
+            .bind(others)
+            .persistent(false)
+            .fetch_all(connection)
+            .await?,
+    )
 }
 
 pub(super) async fn columns(
@@ -151,13 +155,15 @@ pub(super) async fn policies(
     relations: &[Oid],
     owners: &[String],
 ) -> Result<Vec<Policy>, Error> {
-    Ok(sqlx::query_as(sqlx::AssertSqlSafe([REACH, POLICIES].concat()))
-        .bind(roles)
-        .bind(relations)
-        .bind(owners)
-        .persistent(false)
-        .fetch_all(connection)
-        .await?)
+    Ok(
+        sqlx::query_as(sqlx::AssertSqlSafe([REACH, POLICIES].concat()))
+            .bind(roles)
+            .bind(relations)
+            .bind(owners)
+            .persistent(false)
+            .fetch_all(connection)
+            .await?,
+    )
 }
 
 /// The roles that the application role can be, itself first, without those above policies.
@@ -194,11 +200,13 @@ pub(super) async fn seen_through_views(
 /// Whose database it is, if it is one tenant's.
 pub(super) async fn database_of(connection: &mut PgConnection) -> Result<Option<String>, Error> {
     match is_there(connection, "tenantry.installation").await? {
-        true => Ok(sqlx::query_scalar("SELECT tenant FROM tenantry.installation")
-            .persistent(false)
-            .fetch_optional(connection)
-            .await?
-            .flatten()),
+        true => Ok(
+            sqlx::query_scalar("SELECT tenant FROM tenantry.installation")
+                .persistent(false)
+                .fetch_optional(connection)
+                .await?
+                .flatten(),
+        ),
         false => Ok(None),
     }
 }

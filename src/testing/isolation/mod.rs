@@ -100,7 +100,7 @@ pub async fn prove_isolation(
 
 /// Panics unless the database of a pool keeps tenants apart; in an `async` test.
 ///
-/// `assert_isolated!(&pool, isolation)` is [`prove_isolation`](crate::testing::prove_isolation) with
+/// `assert_isolated!(&pool, isolation)` is [`prove_isolation`](crate::testing::isolation::prove_isolation) with
 /// its report [asserted](crate::testing::isolation::IsolationReport::assert). `isolation` is an
 /// [`Isolation`](crate::testing::isolation::Isolation) or an
 /// [`Installation`](crate::sql::Installation).
@@ -111,7 +111,7 @@ pub async fn prove_isolation(
 #[macro_export]
 macro_rules! assert_isolated {
     ($pool:expr, $isolation:expr $(,)?) => {
-        match $crate::testing::prove_isolation($pool, $isolation).await {
+        match $crate::testing::isolation::prove_isolation($pool, $isolation).await {
             ::std::result::Result::Ok(report) => report.assert(),
             ::std::result::Result::Err(error) => ::std::panic!(
                 "whether tenants are kept apart could not be found out: {error}; {:?}",

@@ -103,7 +103,12 @@ impl Proof<'_> {
                     false => "belongs to one tenant and takes statements of others",
                 };
                 let remedy = "run `Installation::install` with its tenant again";
-                self.complain(IsolationRule::AnotherTenant, "the database", problem, remedy);
+                self.complain(
+                    IsolationRule::AnotherTenant,
+                    "the database",
+                    problem,
+                    remedy,
+                );
             }
         }
         Ok(())
@@ -153,12 +158,18 @@ impl Proof<'_> {
     }
 
     fn report_names(&self, object: &str) -> bool {
-        self.report.findings().any(|finding| finding.object() == object)
+        self.report
+            .findings()
+            .any(|finding| finding.object() == object)
     }
 
     async fn read_lists(&mut self, session: &mut Session) -> Result<(), Error> {
         let isolation = self.isolation;
-        let named: Vec<_> = isolation.columns.iter().map(|(table, _)| table.clone()).collect();
+        let named: Vec<_> = isolation
+            .columns
+            .iter()
+            .map(|(table, _)| table.clone())
+            .collect();
         let lists = [&isolation.global, &isolation.reviewed, &named];
         for (number, names) in lists.into_iter().enumerate() {
             // Found as the pool finds names, not as the catalog is asked.
@@ -253,7 +264,9 @@ impl Proof<'_> {
                 continue;
             }
             let given = self.isolation.contexts.as_ref();
-            let tenants = column.as_ref().and_then(|column| Tenants::of(column, given));
+            let tenants = column
+                .as_ref()
+                .and_then(|column| Tenants::of(column, given));
             let (Some(column), Some(tenants)) = (column, tenants) else {
                 self.complain(
                     IsolationRule::NotJudged,
@@ -264,8 +277,7 @@ impl Proof<'_> {
                 );
                 continue;
             };
-            let checks =
-                catalog::checks(session.catalog(), relation.oid, &column.name).await?;
+            let checks = catalog::checks(session.catalog(), relation.oid, &column.name).await?;
             targets.push(Target::new(
                 relation.clone(),
                 column,
@@ -278,7 +290,10 @@ impl Proof<'_> {
     }
 
     fn global(&mut self, relation: &Relation) {
-        let written = held(relation, &["INSERT", "UPDATE", "DELETE", "TRUNCATE", "TRIGGER"]);
+        let written = held(
+            relation,
+            &["INSERT", "UPDATE", "DELETE", "TRUNCATE", "TRIGGER"],
+        );
         if !written.is_empty() && relation.kind != "v" {
             self.complain(
                 IsolationRule::Privilege,
@@ -404,7 +419,9 @@ impl Proof<'_> {
             let Some(view) = relations.iter().find(|relation| relation.oid == seen.view) else {
                 continue;
             };
-            let behind = relations.iter().find(|relation| relation.oid == seen.relation);
+            let behind = relations
+                .iter()
+                .find(|relation| relation.oid == seen.relation);
             if behind.is_none_or(|behind| self.is_listed(behind)) {
                 continue;
             }
@@ -414,7 +431,10 @@ impl Proof<'_> {
             let problem = match (&*seen.kind, is_tenants) {
                 ("m" | "f", _) => format!("shows {}, which has no policies", seen.name),
                 (_, false) => {
-                    format!("shows {}, which is no table of tenants and on no list", seen.name)
+                    format!(
+                        "shows {}, which is no table of tenants and on no list",
+                        seen.name
+                    )
                 }
                 _ if !seen.row_security => {
                     format!("shows {}, which has no row-level security", seen.name)
@@ -463,7 +483,12 @@ impl Proof<'_> {
             };
             for role in &roles {
                 for of in Use::ALL {
-                    if !target.relation.privileges.iter().any(|p| p == of.privilege()) {
+                    if !target
+                        .relation
+                        .privileges
+                        .iter()
+                        .any(|p| p == of.privilege())
+                    {
                         continue;
                     }
                     let asked = target.ask(role, of, About::Policies, of_role(role));
@@ -480,7 +505,10 @@ impl Proof<'_> {
             }
             // Evaluated as the application role, for that is who asks.
             let asks = isolation.roles.first().map_or("", String::as_str);
-            for seen in seen.iter().filter(|seen| seen.relation == oid && !seen.bypasses) {
+            for seen in seen
+                .iter()
+                .filter(|seen| seen.relation == oid && !seen.bypasses)
+            {
                 let of_owner = of_role(&seen.owner);
                 target.ask(asks, Use::Select, About::Policies, of_owner);
             }
@@ -533,7 +561,9 @@ impl Proof<'_> {
     ) -> Result<(), Error> {
         if session.is_superuser {
             // Neither triggers nor foreign keys: it is about policies.
-            session.run("SET LOCAL session_replication_role = replica").await?;
+            session
+                .run("SET LOCAL session_replication_role = replica")
+                .await?;
         }
         let isolation = self.isolation;
         let mut planted = Vec::new();
@@ -553,7 +583,9 @@ impl Proof<'_> {
             if self.is_listed(relation) || held(relation, &["SELECT"]).is_empty() {
                 continue;
             }
-            let of_it = targets.iter().find(|target| target.relation.oid == relation.oid);
+            let of_it = targets
+                .iter()
+                .find(|target| target.relation.oid == relation.oid);
             // A view may have the column under the same name, and of the same type.
             let column = self.column_of(relation).to_owned();
             let window = Window {
@@ -561,7 +593,10 @@ impl Proof<'_> {
                 column: &column,
                 tenants: of_it.map_or(&first.tenants, |target| &target.tenants),
             };
-            if !self.report.has(IsolationRule::RowSecurityOff, &relation.name) {
+            if !self
+                .report
+                .has(IsolationRule::RowSecurityOff, &relation.name)
+            {
                 attempt::look(session, &window, isolation, &mut self.report).await?;
             }
         }

@@ -54,7 +54,9 @@ impl Tenants {
     pub(super) fn of(column: &Column, given: Option<&[TenantContext; 2]>) -> Option<Self> {
         let is_text = column.category == "S";
         let [own, other] = match (&*column.type_name, &*column.category) {
-            _ if given.is_some() => given.map(|pair| pair.each_ref().map(|c| c.tenant().as_str()))?,
+            _ if given.is_some() => {
+                given.map(|pair| pair.each_ref().map(|c| c.tenant().as_str()))?
+            }
             ("uuid", _) => UUIDS,
             (_, "N") => NUMBERS,
             (_, "S") => TEXTS,
@@ -114,7 +116,10 @@ pub(super) fn rows(
     tenants: &[&str],
     others: &[(String, Vec<Value>)],
 ) -> Vec<Row> {
-    let most = others.iter().map(|(_, values)| values.len()).product::<usize>();
+    let most = others
+        .iter()
+        .map(|(_, values)| values.len())
+        .product::<usize>();
     let mut rows = Vec::new();
     for tenant in tenants {
         for number in 0..most.clamp(1, MOST) {
@@ -202,7 +207,9 @@ fn constants(expression: &str) -> Vec<String> {
             }
             found.push(text);
         } else {
-            let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+            let end = rest
+                .find(|c: char| !c.is_ascii_digit())
+                .unwrap_or(rest.len());
             if !in_word {
                 found.push(rest[..end].to_owned());
             }
@@ -249,20 +256,31 @@ mod tests {
 
     #[test]
     fn constants_of_a_policy_are_found() {
-        let policy = "((status = 'it''s open'::text) OR (level > 12) OR (col1 = ANY ('{a,b}'::text[])))";
+        let policy =
+            "((status = 'it''s open'::text) OR (level > 12) OR (col1 = ANY ('{a,b}'::text[])))";
         assert_eq!(constants(policy), ["it's open", "12", "{a,b}"]);
         assert_eq!(constants("x = 'never ends"), [""; 0]);
     }
 
     #[test]
     fn combinations_are_bounded_and_all_there_if_they_are_few() {
-        let of = |count: usize| ("c".to_owned(), (0..count).map(Value::from).collect::<Vec<_>>());
+        let of = |count: usize| {
+            (
+                "c".to_owned(),
+                (0..count).map(Value::from).collect::<Vec<_>>(),
+            )
+        };
         let named = |name: &str, count| (name.to_owned(), of(count).1);
         let few = rows("t", Whose::Own, &["a"], &[named("b", 3), named("c", 4)]);
         let different: std::collections::BTreeSet<_> =
             few.iter().map(|row| row.document.to_string()).collect();
         assert_eq!((few.len(), different.len()), (12, 12));
-        let many = rows("t", Whose::Own, &["a", "b"], &[named("b", 30), named("c", 40)]);
+        let many = rows(
+            "t",
+            Whose::Own,
+            &["a", "b"],
+            &[named("b", 30), named("c", 40)],
+        );
         assert_eq!(many.len(), 2 * MOST);
         assert_eq!(rows("t", Whose::Own, &["a"], &[]).len(), 1);
     }

@@ -72,7 +72,10 @@ impl Session {
         sql: &str,
         keep: bool,
     ) -> Result<Result<Vec<Vec<Option<String>>>, String>, Error> {
-        let mut text = format!("SAVEPOINT tenantry_proof; SET LOCAL search_path = {};", self.path);
+        let mut text = format!(
+            "SAVEPOINT tenantry_proof; SET LOCAL search_path = {};",
+            self.path
+        );
         for (name, value) in who.settings {
             let name = name.split('.').map(quote::identifier).collect::<Vec<_>>();
             text += &format!(" SET LOCAL {} = {};", name.join("."), quote::literal(value));
@@ -91,7 +94,9 @@ impl Session {
         };
         let end = match keep && outcome.is_ok() {
             true => format!("RESET ROLE; {PINNED}; RELEASE SAVEPOINT tenantry_proof"),
-            false => "ROLLBACK TO SAVEPOINT tenantry_proof; RELEASE SAVEPOINT tenantry_proof".into(),
+            false => {
+                "ROLLBACK TO SAVEPOINT tenantry_proof; RELEASE SAVEPOINT tenantry_proof".into()
+            }
         };
         self.run(&end).await?;
         Ok(outcome)
@@ -111,7 +116,8 @@ impl Session {
 
     /// What a name on a list names.
     pub(super) async fn resolve(&mut self, name: &str) -> Result<Option<Oid>, Error> {
-        self.run(&format!("SET LOCAL search_path = {}", self.path)).await?;
+        self.run(&format!("SET LOCAL search_path = {}", self.path))
+            .await?;
         let found = catalog::resolve(&mut self.connection, name).await?;
         self.run(PINNED).await?;
         Ok(found)

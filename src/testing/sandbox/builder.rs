@@ -132,8 +132,10 @@ impl SandboxBuilder {
     /// Cancel safe: what was made is removed.
     pub async fn exclusive(self, pool: &PgPool) -> Result<Sandbox, Error> {
         let options = pool.connect_options();
-        self.open(&options, Before::Install, |database| Place::Shared(database))
-            .await
+        self.open(&options, Before::Install, |database| {
+            Place::Shared(database)
+        })
+        .await
     }
 
     /// In this database, which tests share: it is migrated already, has what tenantry installs, and
@@ -256,23 +258,36 @@ impl Recipe {
         Ok(())
     }
 
-    /// Makes the database of a tenant.
+    /// Makes the database of a tenant, unless the sandbox is closed meanwhile.
     pub(super) async fn database(
         self: Arc<Self>,
         remains: Arc<Remains>,
         name: String,
         tenant: TenantId,
     ) -> Result<(), Error> {
-        let options = remains.options();
+        let made = self.make_database(remains.options(), &name, tenant).await;
+        if remains.is_closing() {
+            // Which may have looked for the database before it was there.
+            remains.clear().await?;
+        }
+        made
+    }
+
+    async fn make_database(
+        &self,
+        options: &PgConnectOptions,
+        name: &str,
+        tenant: TenantId,
+    ) -> Result<(), Error> {
         let mut owner = options.connect().await?;
-        let mut create = format!("CREATE DATABASE {}", quote::identifier(&name));
+        let mut create = format!("CREATE DATABASE {}", quote::identifier(name));
         if let Some(template) = &self.template {
             create += &format!(" TEMPLATE {}", quote::identifier(template));
         }
         create_database(&mut owner, &create).await?;
         owner.close().await?;
 
-        let mut owner = options.clone().database(&name).connect().await?;
+        let mut owner = options.clone().database(name).connect().await?;
         let installation = self.installation.clone().database_of(tenant);
         installation.install(&mut owner).await?;
         if let Some(prepare) = &self.prepare {
@@ -359,6 +374,8 @@ async fn create_login(
 }
 
 async fn run(connection: &mut PgConnection, sql: String) -> Result<(), Error> {
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await?;
+    sqlx::raw_sql(AssertSqlSafe(sql))
+        .execute(connection)
+        .await?;
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::directory::{Database, Placement, StaticDirectory, TenantRecord};
 use crate::error::{Error, ErrorKind};
 use crate::registry::TenantRegistry;
 use crate::scope::TenantScope;
-use crate::sql::TenantType;
+use crate::sql::{Installation, TenantType};
 use crate::tenant::TenantId;
 
 pub use builder::SandboxBuilder;
@@ -37,7 +37,9 @@ use remains::Remains;
 ///
 /// With `#[sqlx::test]`, whose pool is that of a superuser:
 ///
-/// ```ignore
+/// ```no_run
+/// # use tenantry::{sql::Installation, testing::Sandbox};
+/// # fn installation() -> Installation { Installation::new("app") }
 /// #[sqlx::test]
 /// async fn invoices_are_numbered(pool: sqlx::PgPool) -> Result<(), tenantry::Error> {
 ///     let sandbox = Sandbox::of(installation()).tables(["invoices"]).exclusive(&pool).await?;
@@ -98,8 +100,8 @@ enum Place {
 
 impl Sandbox {
     /// A sandbox for what this installation describes.
-    pub fn of(installation: impl Into<crate::sql::Installation>) -> SandboxBuilder {
-        SandboxBuilder::new(installation.into())
+    pub fn of(installation: Installation) -> SandboxBuilder {
+        SandboxBuilder::new(installation)
     }
 
     /// The registry. It serves the tenants of this sandbox and no others.
@@ -143,7 +145,8 @@ impl Sandbox {
                 }
             }
         };
-        self.directory.put(tenant.clone(), TenantRecord::new(placement));
+        self.directory
+            .put(tenant.clone(), TenantRecord::new(placement));
         self.registry.scope(TenantContext::new(tenant)).await
     }
 
@@ -182,7 +185,8 @@ impl fmt::Debug for Sandbox {
 fn new_id(kind: TenantType) -> Result<TenantId, Error> {
     match kind {
         TenantType::Uuid => Ok(Uuid::from_u128(fastrand::u128(..)).into()),
-        TenantType::BigInt => TenantId::try_from(fastrand::i64(1 << 40..)),
+        // The column may be an integer.
+        TenantType::BigInt => Ok(fastrand::u32(1_000_000_000..=i32::MAX.unsigned_abs()).into()),
         TenantType::Text => format!("sandbox-{:032x}", fastrand::u128(..)).parse(),
     }
 }

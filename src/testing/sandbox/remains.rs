@@ -19,6 +19,7 @@ pub(super) struct Remains {
     /// The tenant column, where the rows of tenants are to be deleted.
     column: Option<String>,
     made: Mutex<Made>,
+    is_closing: AtomicBool,
     is_gone: AtomicBool,
 }
 
@@ -42,6 +43,7 @@ impl Remains {
             role,
             column,
             made: Mutex::default(),
+            is_closing: AtomicBool::new(false),
             is_gone: AtomicBool::new(false),
         }
     }
@@ -67,7 +69,13 @@ impl Remains {
         name
     }
 
+    /// What is made from now on, nobody else removes.
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::SeqCst)
+    }
+
     pub(super) async fn clear(&self) -> Result<(), Error> {
+        self.is_closing.store(true, Ordering::SeqCst);
         let mut owner = self.options.connect().await?;
         let made = self.made.lock().clone();
         for statement in self.statements(&made) {
@@ -110,6 +118,7 @@ impl Drop for Remains {
             role: self.role.clone(),
             column: self.column.clone(),
             made: Mutex::new(std::mem::take(self.made.get_mut())),
+            is_closing: AtomicBool::new(true),
             is_gone: AtomicBool::new(true),
         };
         let (sender, receiver) = mpsc::channel();
@@ -117,7 +126,9 @@ impl Drop for Remains {
         // of one nothing may block on a future.
         let thread = std::thread::Builder::new().name("tenantry-sandbox".to_owned());
         let spawned = thread.spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
             let cleared = runtime.is_ok_and(|runtime| runtime.block_on(remains.clear()).is_ok());
             if !cleared {
                 tracing::warn!(role = remains.role, "a sandbox was left on the server");
@@ -134,7 +145,9 @@ impl Drop for Remains {
 const DROP_TIMEOUT: Duration = Duration::from_secs(10);
 
 async fn run(connection: &mut PgConnection, sql: String) -> Result<(), Error> {
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await?;
+    sqlx::raw_sql(AssertSqlSafe(sql))
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
