@@ -156,8 +156,7 @@ impl SandboxBuilder {
     ///
     /// Cancel safe: what was made is removed.
     pub async fn shared(self, options: &PgConnectOptions) -> Result<Sandbox, Error> {
-        self.open(options, Before::Nothing, |database| Place::Shared(database))
-            .await
+        self.open(options, Before::Nothing, Place::Shared).await
     }
 
     /// A database for each tenant, on this server. The options are those of a role that may make
@@ -175,8 +174,7 @@ impl SandboxBuilder {
     ///
     /// Cancel safe: what was made is removed.
     pub async fn databases(self, options: &PgConnectOptions) -> Result<Sandbox, Error> {
-        self.open(options, Before::Role, |server| Place::Databases(server))
-            .await
+        self.open(options, Before::Role, Place::Databases).await
     }
 
     async fn open(

@@ -93,10 +93,10 @@ impl Remains {
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {}",
             quote::literal(&self.role)
         )];
-        if let Some(column) = &self.column {
-            if !made.tenants.is_empty() {
-                statements.push(deletion(column, &made.tenants));
-            }
+        if let Some(column) = &self.column
+            && !made.tenants.is_empty()
+        {
+            statements.push(deletion(column, &made.tenants));
         }
         for name in &made.databases {
             let name = quote::identifier(name);
