@@ -56,6 +56,7 @@ mod report;
 mod samples;
 mod session;
 mod subject;
+mod table;
 
 use sqlx::PgPool;
 

@@ -15,6 +15,7 @@ use super::report::IsolationReport;
 use super::samples::{self, Tenants};
 use super::session::{As, Session};
 use super::subject::Isolation;
+use super::table;
 use crate::error::Error;
 use crate::quote;
 
@@ -224,6 +225,8 @@ impl Proof<'_> {
         session: &mut Session,
         relations: &[Relation],
     ) -> Result<Vec<Target>, Error> {
+        let isolation = self.isolation;
+        let roles = &isolation.roles;
         let oids: Vec<Oid> = relations.iter().map(|relation| relation.oid).collect();
         let columns = catalog::columns(session.catalog(), &oids).await?;
         let mut targets = Vec::new();
@@ -233,7 +236,7 @@ impl Proof<'_> {
                 continue;
             }
             if self.is_global(relation) {
-                self.global(relation);
+                self.report.extend(table::global(relation, roles));
                 continue;
             }
             let columns: Vec<Column> = columns
@@ -247,19 +250,21 @@ impl Proof<'_> {
                 "r" | "p" => {}
                 "v" => continue,
                 _ if is_reached => {
-                    self.round(relation);
+                    self.report
+                        .extend([table::without_policies(relation, roles)]);
                     continue;
                 }
                 _ => continue,
             }
             if column.is_none() && !relation.row_security {
                 if is_reached {
-                    self.unknown(relation);
+                    self.report.extend([table::unknown(relation, roles)]);
                 }
                 continue;
             }
             self.report.judged(&relation.name);
-            self.table(relation);
+            self.report
+                .extend(table::of_tenants(relation, is_own(relation), roles));
             if !relation.row_security {
                 continue;
             }
@@ -287,130 +292,6 @@ impl Proof<'_> {
             ));
         }
         Ok(targets)
-    }
-
-    fn global(&mut self, relation: &Relation) {
-        let written = held(
-            relation,
-            &["INSERT", "UPDATE", "DELETE", "TRUNCATE", "TRIGGER"],
-        );
-        if !written.is_empty() && relation.kind != "v" {
-            self.complain(
-                IsolationRule::Privilege,
-                &relation.name,
-                format!("is read by all tenants and may be written by them: {written}"),
-                self.revoke(&written, relation),
-            );
-        }
-    }
-
-    fn round(&mut self, relation: &Relation) {
-        let what = match &*relation.kind {
-            "m" => "is a materialized view, which has no policies",
-            _ => "is a foreign table, which has no policies",
-        };
-        self.complain(
-            IsolationRule::GoesRound,
-            &relation.name,
-            what,
-            format!(
-                "{} or list it as a global table or as reviewed",
-                self.revoke("ALL", relation)
-            ),
-        );
-    }
-
-    fn unknown(&mut self, relation: &Relation) {
-        let name = &relation.name;
-        self.complain(
-            IsolationRule::UnknownTable,
-            name,
-            "can be reached, and is neither a table of tenants nor on a list",
-            format!(
-                "run `TenantTable::apply` on it, which gives it a tenant column and policies; or, if \
-                 all tenants read it and none writes it, `ReferenceTable::apply`, or list it with \
-                 `Isolation::global_table`; or {}",
-                self.revoke("ALL", relation)
-            ),
-        );
-    }
-
-    fn revoke(&self, privileges: &str, relation: &Relation) -> String {
-        let mut from: Vec<_> = self
-            .isolation
-            .roles
-            .iter()
-            .map(|role| quote::identifier(role))
-            .collect();
-        if !relation.public.is_empty() {
-            from.push("PUBLIC".to_owned());
-        }
-        format!(
-            "REVOKE {privileges} ON {} FROM {};",
-            relation.name,
-            from.join(", ")
-        )
-    }
-
-    /// A table of tenants, but for its policies.
-    fn table(&mut self, relation: &Relation) {
-        let name = &relation.name;
-        if relation.owned {
-            self.complain(
-                IsolationRule::RoleOwns,
-                name,
-                format!(
-                    "is owned by {}, which tenants are served as or which can be become, and who can \
-                     undo what protects it",
-                    relation.owner
-                ),
-                format!("ALTER TABLE {name} OWNER TO a role that the application role cannot become;"),
-            );
-        }
-        if !relation.row_security {
-            self.complain(
-                IsolationRule::RowSecurityOff,
-                name,
-                "holds rows of tenants and has no row-level security",
-                format!(
-                    "ALTER TABLE {name} ENABLE ROW LEVEL SECURITY; and policies, as by \
-                     `TenantTable::apply`"
-                ),
-            );
-        } else if !relation.forced && !is_own(relation) {
-            self.complain(
-                IsolationRule::NotForced,
-                name,
-                "has row-level security that does not hold for its owner, nor for views and \
-                 functions with the owner's rights",
-                format!("ALTER TABLE {name} FORCE ROW LEVEL SECURITY;"),
-            );
-        }
-        let unrestrained = held(relation, &["TRUNCATE", "TRIGGER"]);
-        if !unrestrained.is_empty() && !relation.owned {
-            self.complain(
-                IsolationRule::Privilege,
-                name,
-                format!("grants what no policy restrains: {unrestrained}"),
-                self.revoke(&unrestrained, relation),
-            );
-        }
-        if !relation.public.is_empty() {
-            self.complain(
-                IsolationRule::Privilege,
-                name,
-                "is granted to PUBLIC, so that every role reaches it with a context of its choice",
-                format!("REVOKE ALL ON {name} FROM PUBLIC;"),
-            );
-        }
-        if relation.has_rules {
-            self.complain(
-                IsolationRule::GoesRound,
-                name,
-                "has a rule that does something else with the rights of its owner",
-                format!("DROP RULE .. ON {name}; a trigger can do the same under policies"),
-            );
-        }
     }
 
     /// What views show with the rights of their owners.
@@ -450,7 +331,7 @@ impl Proof<'_> {
                 "ALTER VIEW {} SET (security_invoker = true); from PostgreSQL 15 on; or {} or look \
                  at it yourself and list it as reviewed",
                 view.name,
-                self.revoke("ALL", view)
+                table::revoke("ALL", view, &self.isolation.roles)
             );
             let name = view.name.clone();
             self.complain(IsolationRule::GoesRound, &name, problem, remedy);
@@ -580,7 +461,7 @@ impl Proof<'_> {
             return Ok(());
         };
         for relation in relations {
-            if self.is_listed(relation) || held(relation, &["SELECT"]).is_empty() {
+            if self.is_listed(relation) || table::held(relation, &["SELECT"]).is_empty() {
                 continue;
             }
             let of_it = targets
@@ -634,14 +515,4 @@ const BACKSTOP: &str = "tenantry_backstop";
 
 fn is_own(relation: &Relation) -> bool {
     relation.schema == "tenantry" && own::TABLES.contains(&&*relation.table)
-}
-
-/// Which of these are held, as a list of SQL.
-fn held(relation: &Relation, privileges: &[&str]) -> String {
-    let held: Vec<_> = privileges
-        .iter()
-        .copied()
-        .filter(|privilege| relation.privileges.iter().any(|held| held == privilege))
-        .collect();
-    held.join(", ")
 }

@@ -50,6 +50,10 @@ impl IsolationReport {
         self.findings.insert(finding);
     }
 
+    pub(super) fn extend(&mut self, findings: impl IntoIterator<Item = IsolationFinding>) {
+        self.findings.extend(findings);
+    }
+
     pub(super) fn judged(&mut self, table: &str) {
         self.tables.insert(table.to_owned());
     }
