@@ -291,15 +291,65 @@ async fn it_may_be_given_up_anywhere() {
     panic!("something was left");
 }
 
+/// A database that is under way when the sandbox looks for what to remove, and is not there yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_made_while_it_closes_goes_too() {
+    let shared = Shared::new().await;
+    let sandbox = Sandbox::of(shared.installation.clone());
+    let sandbox = sandbox.databases(&shared.options).await.expect("a sandbox");
+    let databases = format!(
+        "SELECT count(*) FROM pg_database WHERE datname LIKE '{}%'",
+        role_of(&sandbox)
+    );
+    // Whoever copies a template takes turns.
+    let mut turn = shared.options.connect().await.expect("a connection");
+    sqlx::query("SELECT pg_advisory_lock(x'0073616e64626f78'::bigint)")
+        .execute(&mut turn)
+        .await
+        .expect("locked");
+    given_up(sandbox.tenant(), 1).await;
+    sandbox.close().await.expect("closed");
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    while count(&shared.options, waiting).await == 0 {
+        tokio::task::yield_now().await;
+    }
+    turn.close().await.expect("closed");
+    // Made, and then removed: nobody waits for the turn any more.
+    let lock = "SELECT pg_advisory_lock(x'0073616e64626f78'::bigint)";
+    run(&shared.options, lock).await;
+    for _ in 0..200 {
+        if count(&shared.options, &databases).await == 0 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("the database was left");
+}
+
+/// The name of its role, with which those of its databases begin.
+fn role_of(sandbox: &Sandbox) -> String {
+    let shown = format!("{sandbox:?}");
+    let role = shown.split('"').nth(1).expect("a role");
+    role.to_owned()
+}
+
+/// Polls so often, whether there is something to wake up for or not, and lets go.
 async fn given_up<F: Future>(future: F, polls: usize) {
     let mut future = std::pin::pin!(future);
     let mut left = polls;
     std::future::poll_fn(|context| {
-        if left == 0 {
+        if left == 0 || future.as_mut().poll(context).is_ready() {
             return std::task::Poll::Ready(());
         }
         left -= 1;
-        future.as_mut().poll(context).map(drop)
+        match left {
+            0 => std::task::Poll::Ready(()),
+            _ => {
+                context.waker().wake_by_ref();
+                std::task::Poll::Pending
+            }
+        }
     })
     .await;
 }
@@ -492,11 +542,13 @@ async fn with_sqlx_test(pool: PgPool) {
 #[tokio::test]
 async fn it_fits_sqlx_test() {
     let options = server().await.connect_options();
-    let url = format!(
+    let ours = format!(
         "postgres://postgres@{}:{}/postgres",
         options.get_host(),
         options.get_port()
     );
+    // An existing server, where there is one.
+    let url = std::env::var("TENANTRY_TEST_DATABASE_URL").unwrap_or(ours);
     let this = std::env::current_exe().expect("this program");
     let run = || {
         Command::new(this)
