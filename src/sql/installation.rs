@@ -175,6 +175,22 @@ impl Installation {
         script::run(connection, self.sql()?).await
     }
 
+    pub(crate) fn application_role(&self) -> &str {
+        &self.application_role
+    }
+
+    pub(crate) fn context_settings(&self) -> &ContextSettings {
+        &self.settings
+    }
+
+    pub(crate) fn tenant_column_name(&self) -> &str {
+        &self.column.name
+    }
+
+    pub(crate) fn tenant_type(&self) -> TenantType {
+        self.column.kind
+    }
+
     pub(super) fn check(&self) -> Result<(), Error> {
         check_role(&self.application_role)?;
         self.column.check()

@@ -1,0 +1,27 @@
+//! What tenantry itself has in a database.
+
+/// Tables of the schema `tenantry` whose tenant column is `tenant`, and which are not forced: the
+/// functions that write them run with the rights of their owner.
+pub(super) const TABLES: [&str; 4] = [
+    "authorization_epochs",
+    "number_series",
+    "trail",
+    "void_numbers",
+];
+
+/// The tenant column of [`TABLES`].
+pub(super) const COLUMN: &str = "tenant";
+
+/// Tables of the schema `tenantry` that say what is installed, which all tenants may read.
+pub(super) const GLOBAL: [&str; 3] = ["authorization", "installation", "reference_tables"];
+
+/// Functions of the schema `tenantry` with the rights of their owner. They take the tenant from the
+/// context and never as an argument.
+pub(super) const FUNCTIONS: [&str; 6] = [
+    "record_in_trail",
+    "reuse_number",
+    "take_block",
+    "take_number",
+    "verify_trail",
+    "void_number",
+];
