@@ -138,9 +138,9 @@ async fn server_that_restarts_under_load_breaks_what_was_on_it_and_no_more() {
 /// Packets go nowhere, and nobody says so: what no time-out ends would wait for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn server_that_falls_silent_holds_up_its_own_tenants_alone() {
+    let stage = Stage::new(Site::behind_a_wire(server().await, "mute").await).await;
+    let wire = stage.troubled.wire();
     for opening in OPENINGS {
-        let stage = Stage::new(Site::behind_a_wire(server().await, "mute").await).await;
-        let wire = stage.troubled.wire();
         let registry = registry(&stage, opening, Duration::from_secs(1)).await;
         for id in stage.troubled.ids() {
             ask(&registry, &id).await.expect("served");
@@ -337,8 +337,8 @@ async fn directory_may_be_down_while_its_tenants_are_served() {
 
 #[tokio::test]
 async fn shutdown_waits_for_a_silent_server_no_longer_than_was_said() {
+    let stage = Stage::new(Site::behind_a_wire(server().await, "bye").await).await;
     for opening in OPENINGS {
-        let stage = Stage::new(Site::behind_a_wire(server().await, "bye").await).await;
         let registry = registry(&stage, opening, SOON).await;
         let id = stage.troubled.ids()[0].clone();
         for id in [stage.sound.ids(), stage.troubled.ids()].concat() {
