@@ -49,7 +49,7 @@ impl Opening {
     }
 }
 
-async fn registry(stage: &Stage, opening: Opening, acquire_timeout: Duration) -> TenantRegistry {
+async fn registry_of(stage: &Stage, opening: Opening, acquire_timeout: Duration) -> TenantRegistry {
     let builder = TenantRegistry::builder(stage.directory.clone());
     let builder = builder.pool_options(move |_, options: PoolOptions| {
         options.max_connections(2).acquire_timeout(acquire_timeout)
@@ -78,7 +78,7 @@ async fn server_that_crashes_is_down_for_its_own_tenants_alone() {
     let troubled = PostgresServer::start().await.expect("a server");
     let stage = Stage::new(Site::direct(&troubled, "down").await).await;
     for opening in OPENINGS {
-        let registry = registry(&stage, opening, NEVER).await;
+        let registry = registry_of(&stage, opening, NEVER).await;
         for id in stage.troubled.ids() {
             ask(&registry, &id).await.expect("served");
         }
@@ -114,7 +114,7 @@ async fn server_that_restarts_under_load_breaks_what_was_on_it_and_no_more() {
     let troubled = PostgresServer::start().await.expect("a server");
     let stage = Stage::new(Site::direct(&troubled, "again").await).await;
     for opening in OPENINGS {
-        let registry = registry(&stage, opening, SOON).await;
+        let registry = registry_of(&stage, opening, SOON).await;
         let load = Load::start(&registry, stage.sound.ids()).await;
         let on_it = Load::start(&registry, stage.troubled.ids()).await;
         for _ in 0..2 {
@@ -141,7 +141,7 @@ async fn server_that_falls_silent_holds_up_its_own_tenants_alone() {
     let stage = Stage::new(Site::behind_a_wire(server().await, "mute").await).await;
     let wire = stage.troubled.wire();
     for opening in OPENINGS {
-        let registry = registry(&stage, opening, Duration::from_secs(1)).await;
+        let registry = registry_of(&stage, opening, Duration::from_secs(1)).await;
         for id in stage.troubled.ids() {
             ask(&registry, &id).await.expect("served");
         }
@@ -160,7 +160,13 @@ async fn server_that_falls_silent_holds_up_its_own_tenants_alone() {
             })
         });
         let callers: Vec<_> = callers.collect();
-        load.progress(50).await;
+        // Nor does it keep anybody from opening connections elsewhere.
+        for _ in 0..3 {
+            for id in stage.sound.ids() {
+                registry.evict(&support::tenant(&id));
+            }
+            load.progress(20).await;
+        }
         for caller in callers {
             if let Ok(answer) = caller.await.expect("no panic") {
                 let error = answer.expect_err("nobody there");
@@ -308,12 +314,17 @@ async fn directory_may_be_down_while_its_tenants_are_served() {
     let site = Site::behind_a_wire(server().await, "known").await;
     let mut stage = Stage::with_control(site, &control).await;
     for opening in OPENINGS {
-        let registry = registry(&stage, opening, SOON).await;
+        let registry = registry_of(&stage, opening, SOON).await;
         let ids = [stage.sound.ids(), stage.troubled.ids()].concat();
         let load = Load::start(&registry, ids.clone()).await;
         load.progress(10).await;
         control.crash().await.expect("down");
         load.progress(50).await;
+        // Nor does anybody need it who asks for the first time.
+        let newcomer = registry_of(&stage, opening, SOON).await;
+        for id in &ids {
+            ask(&newcomer, id).await.expect("served");
+        }
         control.restart().await.expect("up again");
         load.progress(10).await;
         load.finish(opening).await;
@@ -339,7 +350,7 @@ async fn directory_may_be_down_while_its_tenants_are_served() {
 async fn shutdown_waits_for_a_silent_server_no_longer_than_was_said() {
     let stage = Stage::new(Site::behind_a_wire(server().await, "bye").await).await;
     for opening in OPENINGS {
-        let registry = registry(&stage, opening, SOON).await;
+        let registry = registry_of(&stage, opening, SOON).await;
         let id = stage.troubled.ids()[0].clone();
         for id in [stage.sound.ids(), stage.troubled.ids()].concat() {
             ask(&registry, &id).await.expect("served");
