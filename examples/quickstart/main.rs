@@ -27,9 +27,6 @@ mod server;
 
 #[path = "../../tests/support/polls.rs"]
 mod polls;
-#[allow(dead_code, reason = "the tests ask it for more")]
-#[path = "../../tests/support/proxy.rs"]
-mod proxy;
 
 use std::process::ExitCode;
 use std::sync::Arc;
