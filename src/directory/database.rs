@@ -120,12 +120,16 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Connect`] if the password cannot be had.
+    /// - [`ErrorKind::InvalidOption`] if the server would take the name, or that of the role, for
+    ///   another one;
+    /// - [`ErrorKind::Connect`] if the password cannot be had.
     ///
     /// # Cancel safety
     ///
     /// As safe as the resolver of the secret is.
     pub(crate) async fn connect_options(&self) -> Result<PgConnectOptions, Error> {
+        check(&self.name)?;
+        check(self.role())?;
         let options = self.server.options.clone().database(&self.name);
         let Some(secret) = &self.server.password else {
             return Ok(options);
@@ -140,6 +144,23 @@ impl Database {
         Ok(options.password(secrecy::ExposeSecret::expose_secret(&password)))
     }
 }
+
+/// Refuses what would arrive as another name.
+///
+/// The names stand in a message in which each parameter ends with a NUL byte: what comes behind one
+/// in a name would be read as further parameters, such as another role. And longer names are cut
+/// off (`ProcessStartupPacket` in PostgreSQL's `backend_startup.c`), so that two become one.
+fn check(name: &str) -> Result<(), Error> {
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || name.contains('\0') {
+        return Err(Error::new(
+            ErrorKind::InvalidOption,
+            "the name of a database, or of the role that logs in, has 1 to 63 bytes and no NUL byte",
+        ));
+    }
+    Ok(())
+}
+
+const MAX_NAME_BYTES: usize = 63;
 
 impl PartialEq for Database {
     fn eq(&self, other: &Self) -> bool {
@@ -213,6 +234,23 @@ mod tests {
     #[test]
     fn without_a_name_it_has_that_of_the_role() {
         assert_eq!(Database::new(server()).name(), "app");
+    }
+
+    #[tokio::test]
+    async fn what_would_arrive_as_another_name_is_refused() {
+        let long = "x".repeat(64);
+        for name in ["", "shop\0user\0postgres", "\0", &long] {
+            for database in [
+                Database::new(server()).named(name),
+                Database::new(server().database(name)),
+                Database::new(server().database("shop").username(name)),
+            ] {
+                let error = database.connect_options().await.expect_err(name);
+                assert_eq!(error.kind(), ErrorKind::InvalidOption);
+            }
+        }
+        let database = Database::new(server()).named("x".repeat(63));
+        assert!(database.connect_options().await.is_ok());
     }
 
     #[tokio::test]

@@ -230,11 +230,14 @@ fn tables() -> String {
 /// sees no rows, and a circle that is not seen is not refused. It looks after the first has taken
 /// the row of the tenant's epoch, so that of two halves of a circle the second one is looked at
 /// when the first is there.
+///
+/// The column's name is part of the bodies, so a body is a literal: in dollar quotes a name could
+/// end it.
 fn functions() -> String {
     format!(
-        r#"  EXECUTE format($create$
+        r#"  EXECUTE format('
   CREATE OR REPLACE FUNCTION tenantry.authorization_changed() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS %L', format($function$
   DECLARE
     tenants text[];
   BEGIN
@@ -258,9 +261,10 @@ fn functions() -> String {
     PERFORM pg_notify('{CHANNEL}', t.id) FROM unnest(tenants) AS t (id) WHERE octet_length(t.id) <= 63;
     RETURN NULL;
   END
-  $function$;
+  $function$, tenant_column));
+  EXECUTE format('
   CREATE OR REPLACE FUNCTION tenantry.role_parents_acyclic() RETURNS trigger
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS %L', format($function$
   BEGIN
     IF EXISTS (
       WITH RECURSIVE above (tenant, role, parent) AS (
@@ -275,7 +279,7 @@ fn functions() -> String {
     END IF;
     RETURN NULL;
   END
-  $function$$create$, tenant_column);
+  $function$, tenant_column));
 "#
     )
 }

@@ -103,8 +103,8 @@ fn tables(installation: &Installation) -> String {
       at timestamptz NOT NULL,
       actor text,
       action text NOT NULL CONSTRAINT trail_action CHECK (octet_length(action) BETWEEN 1 AND 200),
-      object_kind text,
-      object_id text,
+      object_kind text CONSTRAINT trail_object_kind CHECK (octet_length(object_kind) <= 200),
+      object_id text CONSTRAINT trail_object_id CHECK (octet_length(object_id) <= 1000),
       before jsonb,
       after jsonb";
     let trail = format!(

@@ -13,9 +13,13 @@
 //! and `END` falls into statements, of which the last looks like transaction control: such a
 //! function has to be created by a connection that is not a tenant's.
 
+#[cfg(test)]
+mod agreement;
 mod scan;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trial;
 
 use scan::{Scanner, Token};
 

@@ -31,7 +31,8 @@ impl TrailEntry {
         }
     }
 
-    /// What it was done to. Pages can be asked for by it.
+    /// What it was done to: a kind of up to 200 bytes, and which one in up to 1,000. Pages can be
+    /// asked for by it.
     pub fn object(mut self, kind: impl Into<String>, id: impl fmt::Display) -> Self {
         self.object = Some((kind.into(), id.to_string()));
         self
@@ -50,17 +51,23 @@ impl TrailEntry {
     }
 
     pub(super) fn check(&self) -> Result<(), Error> {
+        let refuse = |rule| Err(Error::new(ErrorKind::InvalidOption, rule));
+        let mut object = self.object.iter();
+        if object.any(|(kind, id)| kind.len() > MAX_KIND || id.len() > MAX_ID) {
+            return refuse(
+                "the object of an entry has a kind of at most 200 bytes and an id of at most 1,000",
+            );
+        }
         let object = self.object.iter().flat_map(|(kind, id)| [kind, id]);
         let has_nul = |text: &String| text.contains('\0');
         if !(1..=200).contains(&self.action.len())
             || has_nul(&self.action)
             || object.into_iter().any(has_nul)
         {
-            return Err(Error::new(
-                ErrorKind::InvalidOption,
+            return refuse(
                 "the action of an entry has 1 to 200 bytes, and neither it nor its object a NUL \
                  byte",
-            ));
+            );
         }
         Ok(())
     }
@@ -79,6 +86,11 @@ impl TrailEntry {
             .bind(&self.after)
     }
 }
+
+/// What an index over both has room for: it is written when the transaction commits, and an entry
+/// that does not fit would fail it then.
+const MAX_KIND: usize = 200;
+const MAX_ID: usize = 1_000;
 
 /// Without the values: they are somebody's data.
 impl fmt::Debug for TrailEntry {

@@ -14,7 +14,7 @@ use crate::reader::Reader;
 ///
 /// Numbers are given in the order of commits, so a page has no gap that fills later, and the next
 /// one begins beyond the last number of this one.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "a query is only a description, see `Trail::page`"]
 pub struct TrailQuery {
     oldest_first: bool,
@@ -168,6 +168,18 @@ impl TrailRecord {
             before: row.try_get("before")?,
             after: row.try_get("after")?,
         })
+    }
+}
+
+/// Without the object: it is somebody's data.
+impl fmt::Debug for TrailQuery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TrailQuery")
+            .field("oldest_first", &self.oldest_first)
+            .field("beyond", &self.beyond)
+            .field("has_object", &self.object.is_some())
+            .field("limit", &self.limit)
+            .finish()
     }
 }
 

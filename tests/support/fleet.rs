@@ -30,13 +30,19 @@ impl Fleet {
     }
 
     pub async fn on(server: &PostgresServer, count: usize) -> Self {
+        let ids: Vec<String> = (0..count).map(|n| format!("t{n}")).collect();
+        Self::of(server, ids.iter().map(String::as_str)).await
+    }
+
+    /// Of tenants with these ids.
+    pub async fn of(server: &PostgresServer, ids: impl IntoIterator<Item = &str>) -> Self {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let mark = format!("fleet_{}_{number}", std::process::id());
         let role = format!("app_{mark}");
         let admin = server.connect_options();
         let fleet = Self {
             server: Database::new(admin.clone().username(&role)),
-            tenants: (0..count).map(|n| tenant(&format!("t{n}"))).collect(),
+            tenants: ids.into_iter().map(tenant).collect(),
             admin,
             mark,
         };
