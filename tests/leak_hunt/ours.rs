@@ -140,16 +140,17 @@ impl Site {
         let admin = self.server.connect_options();
         let tenants = || self.tenants.iter().cloned();
         // What is rare in fifteen seconds need not be as often in an hour.
-        let seldom = |seconds| Duration::from_secs(if is_long() { 10 * seconds } else { seconds });
+        let every = |millis| Duration::from_millis(if is_long() { 10 * millis } else { millis });
         let killed = Disturbance::killed_backends(admin, ROLE);
+        let eviction = Disturbance::eviction(registry, tenants());
         let restart = Disturbance::restart(Arc::clone(&self.server));
         let report = LeakHunt::new(tenants())
             .duration(EACH)
             .canaries(self.canaries.clone())
-            .disturbance(killed.every(Duration::from_millis(200)))
-            .disturbance(Disturbance::eviction(registry, tenants()))
+            .disturbance(killed.every(every(200)))
+            .disturbance(eviction.every(every(250)))
             .disturbance(Disturbance::suspension(&self.directory, tenants()))
-            .disturbance(restart.every(seldom(7)))
+            .disturbance(restart.every(every(7_000)))
             .run(RegistrySubject::new(registry))
             .await;
         println!("{report}");
