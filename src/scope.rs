@@ -161,8 +161,7 @@ impl TenantScope {
         }
     }
 
-    /// For a tenant with a schema of its own: names are resolved before any argument is looked at,
-    /// so that a statement needs a transaction which says where they are.
+    /// See [`Place::needs_transaction`].
     async fn begin_for_one(&self, place: Place) -> Result<TenantTx, Error> {
         let options = TxOptions::default();
         match self.begin_on(place, &options).await? {
@@ -332,13 +331,34 @@ impl TenantScope {
         Box::pin(async_stream::try_stream! {
             let admitted = admitted?;
             let place = self.place(Test::Yes).await?;
-            if place.schema.is_some() {
+            if place.needs_transaction() {
                 let mut tx = self.begin_for_one(place).await?;
-                {
-                    let mut answers = tx.run(Ok(admitted));
-                    while let Some(answer) = answers.next().await {
-                        yield answer?;
+                let mut again = Some(admitted.again());
+                let mut admitted = admitted;
+                loop {
+                    let mut failure = None;
+                    {
+                        let mut answers = tx.run(Ok(admitted));
+                        while let Some(answer) = answers.next().await {
+                            match answer {
+                                Ok(answer) => yield answer,
+                                Err(error) => {
+                                    failure = Some(error);
+                                    break;
+                                }
+                            }
+                        }
                     }
+                    let Some(error) = failure else {
+                        break;
+                    };
+                    admitted = match again.take_if(|_| has_stale_plan(&error)) {
+                        Some(again) => again,
+                        None => Err(error)?,
+                    };
+                    // First, so that its connection is free again.
+                    let _ = tx.rollback().await;
+                    tx = self.begin().await?;
                 }
                 tx.commit().await.map_err(Error::from)?;
                 return;
@@ -382,9 +402,17 @@ impl TenantScope {
         Box::pin(async move {
             let admitted = admitted?;
             let place = self.place(Test::Yes).await?;
-            if place.schema.is_some() {
+            if place.needs_transaction() {
                 let mut tx = self.begin_for_one(place).await?;
-                let answer = tx.run_optional(Ok(admitted)).await?;
+                let again = admitted.again();
+                let mut answer = tx.run_optional(Ok(admitted)).await;
+                if answer.as_ref().is_err_and(has_stale_plan) {
+                    // First, so that its connection is free again.
+                    let _ = tx.rollback().await;
+                    tx = self.begin().await?;
+                    answer = tx.run_optional(Ok(again)).await;
+                }
+                let answer = answer?;
                 tx.commit().await.map_err(Error::from)?;
                 return Ok(answer);
             }
@@ -439,7 +467,7 @@ impl<'c> Executor<'c> for &'c TenantScope {
     {
         Box::pin(async move {
             let place = self.place(Test::Yes).await?;
-            if place.schema.is_some() {
+            if place.needs_transaction() {
                 let mut tx = self.begin_for_one(place).await?;
                 let prepared = tx.prepare_with(sql, parameters).await?;
                 tx.rollback().await?;

@@ -90,8 +90,10 @@ impl TenantTx {
         options: &TxOptions,
         schema: Option<&str>,
     ) -> Result<Option<Self>, Error> {
+        let connection = lease.connection()?;
+        connection.belongs_to(assertion.tenant())?;
+        let first = connection.settings_of_transaction();
         let message = options.begin(assertion.set_local(), schema)?;
-        lease.connection()?.belongs_to(assertion.tenant())?;
         lease.begins_transaction();
         let connection = lease.connection()?;
         // A tenant's own database may have no policies, and statements of the simple protocol
@@ -100,7 +102,7 @@ impl TenantTx {
             Some(_) => assertion.question(),
             None => "",
         };
-        let message = format!("{question}{message}");
+        let message = format!("{question}{first}{message}");
         let sent = connection.raw().execute(AssertSqlSafe(message)).await;
         let Err(error) = sent.map_err(Error::from) else {
             return Ok(Some(Self {
@@ -248,7 +250,7 @@ impl TenantTx {
             let failure = Failure::new(database.as_ref());
             if let (true, Ok(connection)) = (failure.stale_plan, self.lease.connection()) {
                 // The scrub drops the stale statements, so that another attempt finds none.
-                connection.note(Traces::Scrubbable);
+                connection.closes_after(Traces::Scrubbable);
             }
             self.failure.get_or_insert(failure);
         }
@@ -295,7 +297,7 @@ impl TenantTx {
     async fn scoped(&mut self, admitted: Admitted) -> Result<Scoped, Error> {
         self.settle().await?;
         let connection = self.lease.connection()?;
-        connection.note(admitted.traces());
+        connection.carries(admitted.traces())?;
         admitted.scoped(&self.assertion, connection)
     }
 
@@ -392,6 +394,7 @@ impl<'c> Executor<'c> for &'c mut TenantTx {
         Box::pin(async move {
             self.settle().await?;
             let connection = self.lease.connection()?;
+            connection.may_prepare()?;
             let types = argument::parameters(
                 sql.as_str(),
                 parameters,
