@@ -9,9 +9,9 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use sqlx::postgres::{PgArguments, PgTypeInfo};
 use sqlx::{Arguments as _, Connection as _, Executor as _, PgConnection, Statement as _};
-use support::polls::cancelled_after;
 use support::{World, notes, scope, session, tenant, world};
 use tenantry::sql::Installation;
+use tenantry::testing::cancelled_after;
 use tenantry::{
     CommitError, ContextSettings, Error, ErrorKind, RetryPolicy, StaticDirectory, TenantRegistry,
     TenantScope, TxOptions,

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use sqlx::{AssertSqlSafe, Executor as _};
-use support::polls::cancelled_after;
 use support::proxy::Proxy;
 use support::{World, notes, scope, session, world};
+use tenantry::testing::cancelled_after;
 use tenantry::{ContextSettings, Error, PoolOptions, TenantRegistry, TenantScope};
 
 /// More polls than any operation here takes.

@@ -12,9 +12,9 @@ use futures_util::TryStreamExt as _;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 use support::log::log;
-use support::polls::cancelled_after;
 use support::{World, empty_world, notes, scope, session, tenant, world, world_with};
 use tenantry::sql::{DangerousAccess, Installation, TenantType};
+use tenantry::testing::cancelled_after;
 use tenantry::{
     CommitError, ConnectionBudget, DangerousRegistry, DangerousTx, Error, ErrorKind, LazyPools,
     StaticDirectory, TenantRegistry, TenantRegistryBuilder,

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use support::database::{Outcome, TestDatabase, refused, run, text, text_as};
-use support::polls::cancelled_after;
 use support::{World, scope, tenant, world_with};
 use tenantry::sql::{Installation, TenantType};
+use tenantry::testing::cancelled_after;
 use tenantry::{
     ContextSettings, Error, ErrorKind, IsolationLevel, NumberSeries, PoolOptions, SeriesNumber,
     TenantRegistry, TenantScope, TenantTx, TxOptions, UniqueSeries,

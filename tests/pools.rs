@@ -12,8 +12,8 @@ use futures_util::future::join_all;
 use futures_util::{FutureExt as _, StreamExt as _};
 use sqlx::postgres::PgConnectOptions;
 use support::fleet::Fleet;
-use support::polls::cancelled_after;
 use support::{notes, scope, tenant};
+use tenantry::testing::cancelled_after;
 use tenantry::{
     Database, EagerPools, ErrorKind, LazyPools, PoolOptions, StaticDirectory, TenantRegistry,
 };

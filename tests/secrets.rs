@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, Row as _};
-use support::polls::cancelled_after;
 use support::{World, tenant, world_with};
 use tenantry::repository::{Cursor, PageRequest};
 use tenantry::sql::{Installation, TenantType};
+use tenantry::testing::cancelled_after;
 use tenantry::{
     CommitError, ContextSettings, Error, ErrorKind, Reader, RetryPolicy, StaticDirectory,
     TenantContext, TenantId, TenantRegistry, TenantScope, TxOptions,

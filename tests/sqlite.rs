@@ -3,9 +3,6 @@
 
 #[path = "support/folder.rs"]
 mod folder;
-#[path = "support/polls.rs"]
-#[allow(unreachable_pub, missing_docs)]
-mod polls;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,12 +12,12 @@ use std::time::Duration;
 use folder::Folder;
 use futures_util::future::join_all;
 use futures_util::{FutureExt as _, StreamExt as _};
-use polls::cancelled_after;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteExecutor};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use tenantry::sqlite::{
     SqlitePoolOptions, SqliteRegistry, SqliteRegistryBuilder, SqliteScope, SqliteTx,
 };
+use tenantry::testing::cancelled_after;
 use tenantry::{CommitError, Error, ErrorKind, EvictionCause, TenantContext, TenantId};
 use tokio::sync::Semaphore;
 

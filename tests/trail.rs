@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use support::database::{Outcome, TestDatabase, refused, run, text, text_as};
-use support::polls::cancelled_after;
 use support::{World, scope, tenant, world_with};
 use tenantry::sql::{Installation, TenantType};
+use tenantry::testing::cancelled_after;
 use tenantry::{
     CommitError, ContextSettings, Error, ErrorKind, IsolationLevel, NumberSeries, RetryPolicy,
     TenantRegistry, TenantScope, Trail, TrailEntry, TrailHead, TrailQuery, TxOptions,

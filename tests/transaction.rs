@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
-use support::polls::cancelled_after;
 use support::{World, notes, scope, session, world};
+use tenantry::testing::cancelled_after;
 use tenantry::{CommitError, Error, ErrorKind, RetryPolicy, TxOptions};
 
 async fn show(tx: &mut tenantry::TenantTx, setting: &str) -> String {

@@ -8,12 +8,12 @@ use std::time::Instant;
 
 use sqlx::sqlite::SqliteExecutor;
 use tenantry::sqlite::{SqliteRegistry, SqliteScope};
+use tenantry::testing::cancelled_after;
 use tenantry::{Error, EvictionCause};
 use tokio::task::JoinSet;
 
 use crate::carriers::{Carrier, Fate, Flights};
 use crate::options::Options;
-use crate::polls::cancelled_after;
 use crate::progress::Progress;
 use crate::{Failure, TASKS, verdict};
 

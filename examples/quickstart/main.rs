@@ -25,8 +25,6 @@ mod options;
 mod progress;
 mod server;
 
-#[path = "../../tests/support/polls.rs"]
-mod polls;
 #[allow(dead_code, reason = "the tests ask it for more")]
 #[path = "../../tests/support/proxy.rs"]
 mod proxy;

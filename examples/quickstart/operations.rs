@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use sqlx::{FromRow, PgExecutor};
+use tenantry::testing::cancelled_after;
 use tenantry::{Error, Reader, TenantScope, TxOptions};
 
 use crate::carriers::{Carrier, Fate};
-use crate::polls::cancelled_after;
 
 /// One operation of one carrier, drawn from the seed and its number alone.
 #[derive(Clone, Debug)]

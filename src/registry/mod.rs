@@ -107,6 +107,12 @@ impl TenantRegistry {
         pools.retire(EvictionCause::Explicit, |target, _| is_its(target)) > 0
     }
 
+    /// The names of the settings that carry the context.
+    #[cfg(feature = "testing")]
+    pub(crate) fn settings(&self) -> &ContextSettings {
+        &self.names
+    }
+
     /// Takes a connection and gives it back, if one is free: all that a statement does but the
     /// statement.
     #[cfg(feature = "testing")]

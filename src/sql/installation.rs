@@ -129,6 +129,21 @@ impl Installation {
         TrailTables::new(self.clone())
     }
 
+    /// The role of the application.
+    #[cfg(feature = "testing")]
+    pub(crate) fn role(&self) -> &str {
+        &self.application_role
+    }
+
+    /// The name and the type of the tenant column.
+    #[cfg(feature = "testing")]
+    pub(crate) fn column(&self) -> (String, &'static str) {
+        (
+            self.column.name.clone().into_owned(),
+            self.column.kind.sql(),
+        )
+    }
+
     /// The script as text: one statement, to be run by the owner of the database.
     ///
     /// # Errors

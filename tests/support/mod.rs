@@ -12,7 +12,6 @@ pub mod control;
 pub mod database;
 pub mod fleet;
 pub mod log;
-pub mod polls;
 pub mod proxy;
 pub mod redis;
 

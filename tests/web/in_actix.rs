@@ -12,6 +12,7 @@ use actix_web::middleware::{Next, from_fn};
 use actix_web::web::{self, Bytes, Data, Json, Path, Payload};
 use actix_web::{App, Error, FromRequest as _, HttpRequest, HttpResponse, HttpServer, test};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
+use tenantry::testing::cancelled_after;
 use tenantry::web::{
     LazyTx, Permitted, Rejection, RequirePermission, RequiredPermission as _, Scope, Tx,
 };
@@ -20,7 +21,6 @@ use crate::service::{
     self, AskWhenDropped, CreateNotes, Directive, Framework, Server, Service, add,
 };
 use crate::support::notes;
-use crate::support::polls::cancelled_after;
 
 pub struct Actix;
 

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
+use tenantry::testing::cancelled_after;
 use tenantry::web::{
     LazyTx, Permitted, Rejection, RequirePermission, RequiredPermission as _, Scope, Tx,
 };
@@ -20,7 +21,6 @@ use crate::service::{
 };
 use crate::stage::Stage;
 use crate::support::notes;
-use crate::support::polls::cancelled_after;
 
 pub struct Axum;
 
