@@ -170,6 +170,15 @@ impl TenantScope {
         }
     }
 
+    /// The transaction of a single statement that failed before it ran, once more.
+    async fn begin_anew(&self, tx: TenantTx, schema: Option<&str>) -> Result<TenantTx, Error> {
+        let options = TxOptions::default();
+        match tx.begin_anew(&options, schema).await? {
+            Some(tx) => Ok(tx),
+            None => self.begin_with(&options).await,
+        }
+    }
+
     /// Begins a READ ONLY transaction, in one round trip.
     ///
     /// # Errors
@@ -332,6 +341,7 @@ impl TenantScope {
             let admitted = admitted?;
             let place = self.place(Test::Yes).await?;
             if place.needs_transaction() {
+                let schema = place.schema.clone();
                 let mut tx = self.begin_for_one(place).await?;
                 let mut again = Some(admitted.again());
                 let mut admitted = admitted;
@@ -356,9 +366,7 @@ impl TenantScope {
                         Some(again) => again,
                         None => Err(error)?,
                     };
-                    // First, so that its connection is free again.
-                    let _ = tx.rollback().await;
-                    tx = self.begin().await?;
+                    tx = self.begin_anew(tx, schema.as_deref()).await?;
                 }
                 tx.commit().await.map_err(Error::from)?;
                 return;
@@ -403,13 +411,12 @@ impl TenantScope {
             let admitted = admitted?;
             let place = self.place(Test::Yes).await?;
             if place.needs_transaction() {
+                let schema = place.schema.clone();
                 let mut tx = self.begin_for_one(place).await?;
                 let again = admitted.again();
                 let mut answer = tx.run_optional(Ok(admitted)).await;
                 if answer.as_ref().is_err_and(has_stale_plan) {
-                    // First, so that its connection is free again.
-                    let _ = tx.rollback().await;
-                    tx = self.begin().await?;
+                    tx = self.begin_anew(tx, schema.as_deref()).await?;
                     answer = tx.run_optional(Ok(again)).await;
                 }
                 let answer = answer?;

@@ -14,14 +14,20 @@ mod support;
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures_util::TryStreamExt as _;
 use pgbouncer::{PgBouncer, by_transaction};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, PgPool, Row as _, SqlSafeStr as _};
-use support::polls::cancelled_after;
-use support::proxy::Proxy;
-use support::{World, notes, scope, session, world};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Executor as _, PgPool, Row as _, SqlSafeStr as _,
+    Statement as _,
+};
+use support::{World, notes, scope, session, tenant, world, world_with};
 use tenantry::sql::{ControlTables, DangerousAccess, Installation, TenantType};
+use tenantry::testing::leak_hunt::{
+    Canaries, Disturbance, LeakHunt, RegistrySubject, Subject, Turn,
+};
+use tenantry::testing::{Direction, FaultProxy, cancelled_after};
 use tenantry::{
     Authorizer, CommitError, ConnectionBudget, Database, Error, ErrorKind, Pooler,
     PostgresDirectory, StaticDirectory, TenantRegistry, TenantScope, TxOptions,
@@ -46,7 +52,12 @@ async fn registry_of(app: PgConnectOptions, pooler: Pooler, connections: u32) ->
         .pool_options(move |_, defaults| defaults.max_connections(connections))
         .build()
         .await
-        .expect("a registry")
+        .unwrap_or_else(|error| {
+            panic!(
+                "a registry: {error}: {:?}",
+                std::error::Error::source(&error)
+            )
+        })
 }
 
 /// What became of statements of which each has an answer of its own.
@@ -80,7 +91,10 @@ where
                 match answer.await {
                     Ok(true) => tally.right += 1,
                     Ok(false) => tally.wrong += 1,
-                    Err(_) => tally.failed += 1,
+                    Err(error) => {
+                        println!("{error}");
+                        tally.failed += 1;
+                    }
                 }
             }
             tally
@@ -382,9 +396,9 @@ async fn types_of_the_database_are_known_beforehand() {
 
     // Of one that came later the connection does not know: a statement of its own is repeated.
     admin
-        .execute("CREATE TYPE later AS ENUM ('a'); CREATE TYPE latest AS ENUM ('a')")
+        .execute("CREATE TYPE later AS ENUM ('a')")
         .await
-        .expect("types");
+        .expect("a type");
     for _ in 0..2 {
         let query = sqlx::query("SELECT 'a'::later");
         query.fetch_one(&scope).await.expect("an answer");
@@ -395,21 +409,25 @@ async fn types_of_the_database_are_known_beforehand() {
             .await
             .expect("an answer");
     }
+    // In a transaction that is for whoever retries.
+    admin
+        .execute("CREATE TYPE latest AS ENUM ('a')")
+        .await
+        .expect("a type");
     let mut tx = scope.begin().await.expect("a transaction");
     let query = sqlx::query("SELECT 'a'::latest").fetch_one(&mut tx).await;
     assert!(Error::from(query.expect_err("forgotten")).is_retryable());
     drop(tx);
-    let answered = scope
+    scope
         .transaction(TxOptions::default(), |tx| {
             Box::pin(async move {
-                sqlx::query("SELECT 'a'::latest, ROW(1)::notes, id FROM notes")
-                    .fetch_all(tx)
-                    .await
-                    .map_err(Error::from)
+                // A row of a table is not among what is known beforehand.
+                let query = sqlx::query("SELECT 'a'::latest, notes FROM notes");
+                query.fetch_one(tx).await.map_err(Error::from)
             })
         })
-        .await;
-    assert!(answered.is_err(), "a row of another shape is no note");
+        .await
+        .expect("an answer");
 }
 
 /// Every operation dropped at each of its polls; whoever comes next, here or at the only session of
@@ -418,8 +436,10 @@ async fn types_of_the_database_are_known_beforehand() {
 async fn dropped_at_each_poll_it_leaves_nothing() {
     let world = world(&[A, B]).await;
     let pooler = by_transaction(1).start(&world.app).await;
-    let wire = Proxy::start(&pooler.before(&world.app), Duration::from_millis(1)).await;
-    let registry = registry_of(wire.before(&world.app), Pooler::Detect, 1).await;
+    let app = pooler.before(&world.app);
+    let wire = FaultProxy::start(&app).await.expect("a port");
+    wire.set_latency(Duration::from_millis(1));
+    let registry = registry_of(wire.connect_options(&app), Pooler::Detect, 1).await;
     let (ours, next) = (scope(&registry, A).await, scope(&registry, B).await);
     for operation in 0..4 {
         for polls in 0.. {
@@ -626,49 +646,159 @@ async fn another_session_than_before_is_noticed() {
     assert!(error.to_string().contains("Pooler"), "{error}");
 }
 
-/// A pooler that has no session to lend says so, and ends the connection of its client.
+/// The pooler tells of it in words of its own, with a code that a refusal could have as well.
 #[tokio::test]
-async fn pooler_that_ends_the_connection_has_not_said_what_became_of_it() {
+async fn commit_whose_answer_the_pooler_lost_is_unknown() {
     let world = world(&[A]).await;
-    let pooler = by_transaction(1).with("query_wait_timeout = 1");
-    let pooler = pooler.start(&world.app).await;
-    let registry = registry(&pooler, &world, 2).await;
+    let wire = FaultProxy::start(&world.app).await.expect("a port");
+    let pooler = by_transaction(1);
+    let pooler = pooler.start(&wire.connect_options(&world.app)).await;
+    let registry = registry(&pooler, &world, 1).await;
     let scope = scope(&registry, A).await;
-    let tx = scope.begin().await.expect("a transaction");
-    let error = scope.begin().await.expect_err("there is no session");
-    assert!(
-        matches!(
-            error.kind(),
-            ErrorKind::ConnectionLost | ErrorKind::Connect | ErrorKind::Installation
-        ),
-        "{error}"
-    );
-    tx.commit().await.expect("committed");
-    notes(&scope).await.expect("notes");
+    let insert = "INSERT INTO notes (body) VALUES ('new')";
+    let mut tx = scope.begin().await.expect("a transaction");
+    tx.execute(insert).await.expect("a note");
+    wire.cut_after_messages(Direction::ToClient, 0);
+    let error = tx.commit().await.expect_err("nobody knows");
+    assert!(matches!(error, CommitError::OutcomeUnknown(_)), "{error:?}");
+    assert_eq!(notes(&scope).await.expect("notes").len(), 2);
+
+    // In each message of a single statement: it is there, or it is said that nobody knows.
+    for messages in 0.. {
+        let before = notes(&scope).await.expect("notes").len();
+        wire.cut_after_messages(Direction::ToClient, messages);
+        let done = sqlx::query(insert).execute(&scope).await;
+        let was_cut = done.is_err();
+        wire.disarm();
+        let after = notes(&scope).await.expect("notes").len();
+        match done.map_err(Error::from) {
+            Ok(_) => assert_eq!(after, before + 1, "{messages}"),
+            Err(error) if error.is_outcome_unknown() => {}
+            Err(error) => assert_eq!(after, before, "{messages}: {error}"),
+        }
+        if !was_cut {
+            break;
+        }
+    }
 }
 
+/// Other programs with the same role leave what they like on a session.
 #[tokio::test]
-async fn commit_whose_session_is_killed_is_unknown() {
+async fn what_others_left_on_a_session_does_not_decide_who_we_are() {
     let world = world(&[A]).await;
-    let pooler = by_transaction(1).start(&world.app).await;
-    let registry = registry(&pooler, &world, 1).await;
     let mut admin = world.admin().await;
     admin
         .execute(
-            "CREATE FUNCTION die() RETURNS trigger SECURITY DEFINER LANGUAGE plpgsql AS $$ BEGIN \
-               PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$; \
-             CREATE CONSTRAINT TRIGGER die AFTER INSERT ON notes DEFERRABLE INITIALLY DEFERRED \
-               FOR EACH ROW EXECUTE FUNCTION die();",
+            "CREATE SCHEMA elsewhere; CREATE TABLE elsewhere.notes (body text); \
+             GRANT USAGE ON SCHEMA elsewhere TO app; GRANT SELECT ON elsewhere.notes TO app; \
+             DROP ROLE IF EXISTS visitor; CREATE ROLE visitor; GRANT visitor TO app;",
         )
         .await
-        .expect("a trigger");
-    let scope = scope(&registry, A).await;
-    let mut tx = scope.begin().await.expect("a transaction");
-    sqlx::query("INSERT INTO notes (body) VALUES ('new')")
-        .execute(&mut tx)
+        .expect("another schema, another role");
+    let (pooler, scope) = through_one(&world).await;
+    let mut other = pooler
+        .before(&world.app)
+        .connect()
         .await
-        .expect("a note");
-    let error = tx.commit().await.expect_err("killed");
-    assert!(matches!(error, CommitError::OutcomeUnknown(_)), "{error:?}");
-    assert_eq!(notes(&scope).await.expect("notes").len(), 1);
+        .expect("connected");
+    other
+        .execute(
+            "SET ROLE visitor; SET search_path TO elsewhere; SET app.tenant_id TO 'birch'; \
+             SET client_min_messages TO debug1",
+        )
+        .await
+        .expect("set");
+    assert_eq!(
+        notes(&scope).await.expect("notes"),
+        [format!("a note of {A}")]
+    );
+    let as_whom: String =
+        sqlx::query_scalar("SELECT current_user || ' ' || current_setting('client_min_messages')")
+            .fetch_one(&scope)
+            .await
+            .expect("an answer");
+    assert_eq!(as_whom, "app error");
+}
+
+/// From 1.21 on PgBouncer knows what its clients have prepared.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs PgBouncer 1.21 or later: TENANTRY_PGBOUNCER=.. cargo test --test pgbouncer -- --ignored"]
+async fn with_prepared_statements_statements_have_names() {
+    assert!(
+        pgbouncer::version() >= (1, 21),
+        "{:?}",
+        pgbouncer::version()
+    );
+    let world = world(&[A, B]).await;
+    let pooler = by_transaction(SESSIONS).prepared_statements(20);
+    let pooler = pooler.start(&world.app).await;
+    let setting = Pooler::TransactionWithPreparedStatements;
+    let registry = registry_of(pooler.before(&world.app), setting, CLIENTS as u32).await;
+    assert_eq!(storm(&registry).await, ALL_RIGHT);
+    let scope = scope(&registry, A).await;
+    let mut admin = world.admin().await;
+    for column in ["one", "two"] {
+        let prepared = scope.prepare("SELECT * FROM notes".into_sql_str()).await;
+        let prepared = prepared.expect("prepared");
+        for _ in 0..3 {
+            let rows = prepared.query().fetch_all(&scope).await.expect("notes");
+            assert_eq!(rows.len(), 1);
+        }
+        // What was prepared is stale now, wherever it was.
+        let alter = format!("ALTER TABLE notes ADD COLUMN {column} text");
+        admin.execute(AssertSqlSafe(alter)).await.expect("altered");
+    }
+    let mut tx = scope.begin().await.expect("a transaction");
+    assert!(tx.execute("SET work_mem = '5MB'").await.is_err());
+}
+
+/// Whatever the leak hunt knows, through a pooler with fewer sessions than there are tasks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leak_hunt_passes_through() {
+    let installation = Installation::new("app").tenant_column("tenant_id", TenantType::Text);
+    let world = world_with(installation.clone(), &[]).await;
+    let canaries = Canaries::new(&installation).shared(world.admin.clone());
+    canaries.install().await.expect("installed");
+    let pooler = by_transaction(4).start(&world.app).await;
+    let tenants = [A, B, "cedar"].map(tenant);
+    let directory = StaticDirectory::new().shared(pooler.before(&world.app), tenants.clone());
+    let registry = TenantRegistry::builder(directory)
+        .build()
+        .await
+        .expect("a registry");
+    let report = LeakHunt::new(tenants)
+        .canaries(canaries)
+        .disturbance(Disturbance::killed_backends(world.admin.clone(), "app"))
+        .run(Refused(RegistrySubject::new(&registry)))
+        .await;
+    println!("{report}");
+    report.assert_clean();
+}
+
+/// Everything, and what a pooler does not take counts as done when it was refused.
+struct Refused(RegistrySubject);
+
+#[async_trait]
+impl Subject for Refused {
+    fn operations(&self) -> &[&'static str] {
+        self.0.operations()
+    }
+
+    async fn work(&self, turn: Turn) -> Result<(), Error> {
+        let operation = turn.operation();
+        match self.0.work(turn).await {
+            Err(error) if error.kind() == ErrorKind::StatementRefused => {
+                assert!(
+                    ["careless", "hatch", "prepared"].contains(&operation),
+                    "{operation}"
+                );
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    async fn at_rest(&self, patience: Duration) -> Result<(), String> {
+        self.0.at_rest(patience).await
+    }
 }

@@ -21,14 +21,23 @@ use sqlx::{Arguments as _, Executor as _, Postgres, Row as _, Type};
 /// Dropped, sqlx knows fewer types.
 pub(super) async fn learn(raw: &mut PgConnection) -> Result<(), sqlx::Error> {
     let rows = sqlx::raw_sql(TYPES).fetch_all(&mut *raw).await?;
+    let names = rows.iter().map(|row| row.try_get(0).map(known_for_ever));
+    let names: Vec<_> = names.collect::<Result<_, _>>()?;
+    match look_up(raw, &names).await {
+        // Among them is one of which sqlx can make nothing: it goes on without.
+        Err(sqlx::Error::ColumnDecode { .. } | sqlx::Error::Protocol(_)) => {
+            look_up(raw, &[SCOPE]).await
+        }
+        done => done,
+    }
+}
+
+async fn look_up(raw: &mut PgConnection, names: &[&'static str]) -> Result<(), sqlx::Error> {
     let mut arguments = PgArguments::default();
-    for row in &rows {
-        let name = known_for_ever(row.try_get(0)?);
+    // sqlx looks all of them up in one question, does not find the last one, and sends no more.
+    for name in names.iter().chain([&NO_TYPE]) {
         arguments.add(Nothing(name)).map_err(sqlx::Error::Encode)?;
     }
-    // sqlx looks all of them up in one question, does not find the last one, and sends no more.
-    let no_type = Nothing("tenantry.no_type");
-    arguments.add(no_type).map_err(sqlx::Error::Encode)?;
     let query = sqlx::query_with("SELECT 1", arguments).persistent(false);
     match raw.execute(query).await {
         Ok(_) | Err(sqlx::Error::TypeNotFound { .. }) => Ok(()),
@@ -36,12 +45,15 @@ pub(super) async fn learn(raw: &mut PgConnection) -> Result<(), sqlx::Error> {
     }
 }
 
+const SCOPE: &str = "tenantry.scope";
+const NO_TYPE: &str = "tenantry.no_type";
+
 /// A NULL of a type that is known by its name.
 struct Nothing(&'static str);
 
 impl Type<Postgres> for Nothing {
     fn type_info() -> PgTypeInfo {
-        PgTypeInfo::with_name("tenantry.no_type")
+        PgTypeInfo::with_name(NO_TYPE)
     }
 }
 
@@ -69,13 +81,15 @@ fn known_for_ever(name: String) -> &'static str {
 }
 
 /// Whatever may be the type of a column of a result: a domain is described as what it is of, but
-/// for the one that we send. Of those of the catalog, what is no part of it and sqlx does not know.
+/// for the one that we send. Of a kind or category that sqlx does not know it could not read the
+/// answer.
 const TYPES: &str = "\
 SELECT pg_catalog.format('%I.%I', n.nspname, t.typname)
 FROM pg_catalog.pg_type AS t JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
+  LEFT JOIN pg_catalog.pg_type AS e ON e.oid = t.typelem
 WHERE t.oid = pg_catalog.to_regtype('tenantry.scope')
-  OR n.nspname = 'pg_catalog' AND t.typtype = 'b' AND t.typname !~ '^_?pg_'
-  OR n.nspname NOT IN ('pg_catalog', 'pg_toast', 'information_schema') AND n.nspname !~ '^pg_(toast_)?temp_'
-    AND t.typtype NOT IN ('d', 'p')
+  OR t.typtype IN ('b', 'c', 'e', 'r') AND coalesce(e.typtype, 'b') IN ('b', 'c', 'd', 'e', 'r')
+    AND n.nspname !~ '^(information_schema|pg_toast|pg_(toast_)?temp_.*)$'
+    AND pg_catalog.concat(t.typcategory, e.typcategory) ~ '^[ABCDEGINPRSTUVX]*$'
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_type AS r ON r.oid = c.reltype
       WHERE c.relkind <> 'c' AND t.oid IN (r.oid, r.typarray))";

@@ -366,7 +366,7 @@ impl Body {
 /// The kind of a SET or RESET, from what follows that word (`VariableSetStmt` in gram.y).
 fn set(mut scanner: Scanner<'_>, protected: &dyn Fn(&str) -> bool) -> Kind {
     // SESSION and LOCAL are no part of the name, unless what comes next says that they are.
-    let mut is_local = next_is(&scanner, b"constraints");
+    let mut is_local = false;
     while next_is(&scanner, b"session") || next_is(&scanner, b"local") {
         let mut behind = scanner.clone();
         behind.next();
@@ -427,6 +427,7 @@ fn set(mut scanner: Scanner<'_>, protected: &dyn Fn(&str) -> bool) -> Kind {
         // With these changed, the server would read the next text otherwise than the scanner.
         "standard_conforming_strings" | "client_encoding" => Kind::Context,
         name if protected(name) => Kind::Context,
+        "constraints" if !assigned => Kind::Local,
         _ if is_local => Kind::Local,
         _ => Kind::Session,
     }

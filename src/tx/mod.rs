@@ -127,6 +127,26 @@ impl TenantTx {
         Ok(None)
     }
 
+    /// The same transaction once more, on the same connection: it has no stale statements then, and
+    /// has learnt what it did not know. `None` if that is lost.
+    pub(crate) async fn begin_anew(
+        mut self,
+        options: &TxOptions,
+        schema: Option<&str>,
+    ) -> Result<Option<Self>, Error> {
+        if self.send("ROLLBACK").await.is_err() {
+            return Ok(None);
+        }
+        self.lease.finished();
+        let (mut lease, assertion, names) = (self.lease, self.assertion, self.names);
+        lease.begins_transaction();
+        let cleared = lease.connection()?.raw().clear_cached_statements().await;
+        if cleared.is_err() {
+            return Ok(None);
+        }
+        Self::begin(lease, &assertion, &names, options, schema).await
+    }
+
     /// Who acts.
     pub fn context(&self) -> &TenantContext {
         self.assertion.context()
@@ -248,7 +268,9 @@ impl TenantTx {
             self.lease.discard();
         } else if let sqlx::Error::Database(database) = &error {
             let failure = Failure::new(database.as_ref());
-            if let (true, Ok(connection)) = (failure.stale_plan, self.lease.connection()) {
+            if let (true, Ok(connection)) = (failure.stale_plan, self.lease.connection())
+                && connection.caches()
+            {
                 // The scrub drops the stale statements, so that another attempt finds none.
                 connection.closes_after(Traces::Scrubbable);
             }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 
-use super::redis::free_port;
 use crate::folder::Folder;
+use crate::support::redis::free_port;
 
 /// On a free port of the loopback interface, in front of all databases of a server.
 ///
@@ -125,7 +125,7 @@ impl Configuration {
             false => "",
         };
         let script = format!(
-            "{program} {user} --quiet {file} >/dev/null 2>&1 & pooler=$!; \
+            "exec 2>/dev/null; {program} {user} --quiet {file} >/dev/null 2>&1 & pooler=$!; \
              cat >/dev/null; kill -KILL $pooler; wait $pooler",
             program = program().display(),
             file = file.display(),

@@ -93,7 +93,11 @@ impl Link {
             // Closed with answers unread, the connection would be reset, and the server might not
             // read what has passed.
             let _ = to_server.shutdown().await;
-            let _ = timeout(UNHEARD, tokio::io::copy(&mut from_server, &mut tokio::io::sink())).await;
+            let _ = timeout(
+                UNHEARD,
+                tokio::io::copy(&mut from_server, &mut tokio::io::sink()),
+            )
+            .await;
         }
     }
 
@@ -202,11 +206,15 @@ impl Link {
             }
             let faults = [of_all.as_ref(), state.fault.as_ref()];
             let rest = &bytes[passing.bytes..];
-            let limit = faults.into_iter().flatten().fold(rest.len(), |most, fault| {
-                fault.limit(direction, most)
-            });
+            let limit = faults
+                .into_iter()
+                .flatten()
+                .fold(rest.len(), |most, fault| fault.limit(direction, most));
             let part = state.dialogue.read(direction, &rest[..limit]);
-            for fault in [of_all.as_mut(), state.fault.as_mut()].into_iter().flatten() {
+            for fault in [of_all.as_mut(), state.fault.as_mut()]
+                .into_iter()
+                .flatten()
+            {
                 fault.passed(direction, part.bytes, part.ended.is_some());
             }
             counts.count_bytes(direction, part.bytes);

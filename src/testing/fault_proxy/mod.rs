@@ -1,8 +1,8 @@
 //! A proxy between a client and PostgreSQL that does to their connection what networks do.
 
 mod counts;
-mod dials;
 mod dialogue;
+mod dials;
 mod fault;
 mod link;
 
