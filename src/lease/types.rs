@@ -87,9 +87,9 @@ const TYPES: &str = "\
 SELECT pg_catalog.format('%I.%I', n.nspname, t.typname)
 FROM pg_catalog.pg_type AS t JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
   LEFT JOIN pg_catalog.pg_type AS e ON e.oid = t.typelem
+  LEFT JOIN pg_catalog.pg_class AS c ON c.oid = coalesce(nullif(t.typrelid, 0), e.typrelid)
 WHERE t.oid = pg_catalog.to_regtype('tenantry.scope')
   OR t.typtype IN ('b', 'c', 'e', 'r') AND coalesce(e.typtype, 'b') IN ('b', 'c', 'd', 'e', 'r')
     AND n.nspname !~ '^(information_schema|pg_toast|pg_(toast_)?temp_.*)$'
     AND pg_catalog.concat(t.typcategory, e.typcategory) ~ '^[ABCDEGINPRSTUVX]*$'
-    AND NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_type AS r ON r.oid = c.reltype
-      WHERE c.relkind <> 'c' AND t.oid IN (r.oid, r.typarray))";
+    AND coalesce(c.relkind, 'c') = 'c'";
