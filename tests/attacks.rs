@@ -635,9 +635,11 @@ async fn a_backend_that_is_ended_at_any_moment() {
     let world = world(&["a", "b"]).await;
     let wire = world.slow_wire().await;
     let registry = world
-        .registry_of(wire.before(&world.app), ContextSettings::default(), |o| {
-            o.max_connections(1)
-        })
+        .registry_of(
+            wire.connect_options(&world.app),
+            ContextSettings::default(),
+            |o| o.max_connections(1),
+        )
         .await;
     let mut admin = world.admin().await;
     for polls in 0..MOST {
@@ -693,7 +695,7 @@ async fn dropped_while_a_connection_is_opened_or_tested() {
     for opens in [true, false] {
         let registry = world
             .registry_of(
-                wire.before(&world.app),
+                wire.connect_options(&world.app),
                 ContextSettings::default(),
                 move |o| {
                     let o = o.max_connections(1);
@@ -1088,7 +1090,7 @@ async fn a_connection_that_goes_silent_holds_nobody_up() {
     for what in 0..6 {
         let registry = world
             .registry_of(
-                wire.before(&world.app),
+                wire.connect_options(&world.app),
                 ContextSettings::default(),
                 move |o| {
                     o.max_connections(1).test_after(match what {
@@ -1103,7 +1105,7 @@ async fn a_connection_that_goes_silent_holds_nobody_up() {
             4 | 5 => Some(a.begin().await.expect("begun")),
             _ => None,
         };
-        wire.silence();
+        wire.freeze_existing();
         let silent = async {
             match (what, &mut tx) {
                 (0 | 1, _) => notes(&a).await.map(drop).expect("never answered"),

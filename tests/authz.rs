@@ -10,9 +10,9 @@ use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use support::authz::{READ, Stage, WRITE, eventually, in_time, registry, scope, until};
-use support::proxy::Proxy;
 use support::tenant;
 use tenantry::sql::TenantType;
+use tenantry::testing::FaultProxy;
 use tenantry::{
     Authorizer, Decision, Error, ErrorKind, Permission, Placement, RoleAdmin, StaticDirectory,
     TenantContext, TenantRecord, TenantScope, TenantState,
@@ -420,8 +420,8 @@ async fn nothing_gets_through_once_a_revocation_was_heard_of() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_gets_through_a_second_after_though_the_subscription_is_frozen() {
     let stage = Stage::new(&["a"]).await;
-    let wire = Proxy::start(&stage.world.app, Duration::ZERO).await;
-    let authorizer = Authorizer::builder().subscription(wire.before(&stage.world.app));
+    let wire = FaultProxy::start(&stage.world.app).await.expect("a proxy");
+    let authorizer = Authorizer::builder().subscription(wire.connect_options(&stage.world.app));
     let authorizer = authorizer.build().await.expect("an authorizer");
     let alice = stage.scope("a", "alice").await;
     until(&authorizer, &alice, Granted).await;
@@ -431,7 +431,7 @@ async fn nothing_gets_through_a_second_after_though_the_subscription_is_frozen()
         checkers.before.load(Ordering::SeqCst) > 100
     })
     .await;
-    wire.silence();
+    wire.freeze_existing();
     stage.revoke("a").await;
     let acknowledged = Instant::now();
     eventually("it has noticed", async || !authorizer.status().is_following).await;
@@ -446,13 +446,14 @@ async fn nothing_gets_through_a_second_after_though_the_subscription_is_frozen()
 async fn an_answer_vouches_from_when_it_was_asked_for_not_from_when_it_came() {
     let stage = Stage::new(&["a"]).await;
     // There and back takes longer than the bound.
-    let wire = Proxy::start(&stage.world.app, Duration::from_millis(600)).await;
-    let authorizer = Authorizer::builder().subscription(wire.before(&stage.world.app));
+    let wire = FaultProxy::start(&stage.world.app).await.expect("a proxy");
+    wire.set_latency(Duration::from_millis(600));
+    let authorizer = Authorizer::builder().subscription(wire.connect_options(&stage.world.app));
     let authorizer = authorizer.build().await.expect("an authorizer");
     let alice = stage.scope("a", "alice").await;
-    let trips = wire.trips();
+    let trips = wire.counts().round_trips();
     let mut asked = authorizer.status().asked;
-    while wire.trips() < trips + 3 {
+    while wire.counts().round_trips() < trips + 3 {
         assert!(!authorizer.status().is_following);
         assert_eq!(authorizer.check(&alice, &READ).await, Granted);
         asked += 1;
@@ -590,13 +591,13 @@ async fn an_answer_from_before_a_revocation_is_not_kept_behind_it() {
 async fn an_answer_that_takes_longer_than_the_bound_is_not_shared() {
     let stage = Stage::new(&["a"]).await;
     HeldUp::prepare(&stage).await;
-    let wire = Proxy::start(&stage.world.app, Duration::ZERO).await;
-    let authorizer = Authorizer::builder().subscription(wire.before(&stage.world.app));
+    let wire = FaultProxy::start(&stage.world.app).await.expect("a proxy");
+    let authorizer = Authorizer::builder().subscription(wire.connect_options(&stage.world.app));
     let authorizer = authorizer.timeout(Duration::from_secs(60)).build();
     let authorizer = authorizer.await.expect("an authorizer");
     let alice = stage.scope("a", "alice").await;
     let mut held_up = HeldUp::start(&stage).await;
-    wire.silence();
+    wire.freeze_existing();
     let ask = || {
         let (authorizer, alice) = (authorizer.clone(), alice.clone());
         tokio::spawn(async move { authorizer.check(&alice, &READ).await })
@@ -805,13 +806,13 @@ async fn two_names_of_one_tenant_are_not_known_by_the_wrong_one() {
 #[tokio::test]
 async fn a_database_that_says_nothing_is_not_waited_for_forever() {
     let stage = Stage::new(&["a"]).await;
-    let wire = Proxy::start(&stage.world.app, Duration::ZERO).await;
-    let directory = StaticDirectory::new().shared_by_all(wire.before(&stage.world.app));
+    let wire = FaultProxy::start(&stage.world.app).await.expect("a proxy");
+    let directory = StaticDirectory::new().shared_by_all(wire.connect_options(&stage.world.app));
     let alice = scope(&registry(&directory).await, "a", "alice").await;
     let authorizer = Authorizer::builder().timeout(Duration::from_millis(200));
     let authorizer = authorizer.build().await.expect("an authorizer");
     until(&authorizer, &alice, Granted).await;
-    wire.silence();
+    wire.freeze_existing();
     let decision = in_time(authorizer.check(&alice, &READ)).await;
     assert_eq!(decision, Some(Unknown));
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use sqlx::postgres::PgConnectOptions;
 use support::authz::{READ, Stage, eventually, in_time, until};
-use support::proxy::Proxy;
 use support::redis::{RedisServer, free_port, url};
+use tenantry::testing::FaultProxy;
 use tenantry::{Authorizer, Decision, ErrorKind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -98,8 +98,8 @@ async fn what_one_process_found_out_the_next_one_has_in_one_round_trip() {
     let address = PgConnectOptions::new_without_pgpass()
         .host("127.0.0.1")
         .port(server.port());
-    let wire = Proxy::start(&address, Duration::ZERO).await;
-    let port = wire.before(&address).get_port();
+    let wire = FaultProxy::start(&address).await.expect("a proxy");
+    let port = wire.port();
     let second = authorizer(&stage, &url(port)).await;
     // The first of a tenant is asked for: with the answer comes which epoch it is.
     let (eve, alice) = (
@@ -112,28 +112,28 @@ async fn what_one_process_found_out_the_next_one_has_in_one_round_trip() {
         (1, 0)
     );
     // What it tells Redis itself is under way, and opens the connection.
-    eventually("connected", async || wire.trips() > 0).await;
+    eventually("connected", async || wire.counts().round_trips() > 0).await;
     let mut connection = connect(&server.url()).await;
     let mut quiet = (0, 0);
     eventually("nothing is under way", async || {
-        quiet = if quiet.0 == wire.trips() {
+        quiet = if quiet.0 == wire.counts().round_trips() {
             (quiet.0, quiet.1 + 1)
         } else {
-            (wire.trips(), 0)
+            (wire.counts().round_trips(), 0)
         };
         keys(&mut connection).await.len() == 2 && quiet.1 > 100
     })
     .await;
-    let trips = wire.trips();
+    let trips = wire.counts().round_trips();
     assert_eq!(second.check(&alice, &READ).await, Granted);
     assert_eq!(
         (second.status().asked, second.status().found_in_redis),
         (1, 1)
     );
-    assert_eq!(wire.trips(), trips + 1);
+    assert_eq!(wire.counts().round_trips(), trips + 1);
     // And then it is known here.
     assert_eq!(second.check(&alice, &READ).await, Granted);
-    assert_eq!(wire.trips(), trips + 1);
+    assert_eq!(wire.counts().round_trips(), trips + 1);
 }
 
 #[tokio::test]

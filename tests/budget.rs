@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use support::fleet::Fleet;
-use support::proxy::Proxy;
 use support::{notes, scope, tenant};
+use tenantry::testing::FaultProxy;
 use tenantry::{
     ConnectionBudget, Database, ErrorKind, ForEachTenant, LazyPools, PoolOptions, StaticDirectory,
     TenantRegistry, TenantScope,
@@ -114,8 +114,9 @@ async fn the_server_never_counts_more_than_the_budget() {
 async fn a_connection_counts_until_the_server_has_let_go_of_it() {
     let fleet = Fleet::new(4).await;
     let app = fleet.admin.clone().username(&fleet.role());
-    let proxy = Proxy::slow_to_part(&app, Duration::from_millis(300)).await;
-    let server = Database::new(proxy.before(&app));
+    let proxy = FaultProxy::start(&app).await.expect("a proxy");
+    proxy.slow_to_part(Duration::from_millis(300));
+    let server = Database::new(proxy.connect_options(&app));
     let databases = fleet.tenants.iter().map(|id| (id.clone(), fleet.name(id)));
     let directory = StaticDirectory::new().databases(server, databases);
     let registry = TenantRegistry::builder(directory)

@@ -7,18 +7,21 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use sqlx::{AssertSqlSafe, Executor as _};
-use support::proxy::Proxy;
 use support::{World, notes, scope, session, world};
-use tenantry::testing::cancelled_after;
+use tenantry::testing::{FaultProxy, cancelled_after};
 use tenantry::{ContextSettings, Error, PoolOptions, TenantRegistry, TenantScope};
 
 /// More polls than any operation here takes.
 const MOST: usize = 60;
 
-async fn registry(world: &World, wire: &Proxy) -> TenantRegistry {
+async fn registry(world: &World, wire: &FaultProxy) -> TenantRegistry {
     let one = |options: PoolOptions| options.max_connections(1);
     world
-        .registry_of(wire.before(&world.app), ContextSettings::default(), one)
+        .registry_of(
+            wire.connect_options(&world.app),
+            ContextSettings::default(),
+            one,
+        )
         .await
 }
 
@@ -241,7 +244,7 @@ async fn sqlx_begin_with_fails_the_sweep() {
     let pool = sqlx::postgres::PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(Duration::from_secs(5))
-        .connect_with(wire.before(&world.app))
+        .connect_with(wire.connect_options(&world.app))
         .await
         .expect("a pool");
     let begin = "BEGIN; SET LOCAL app.tenant_id = 'a'";

@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, P
 use support::log::log;
 use support::{World, empty_world, notes, scope, session, tenant, world, world_with};
 use tenantry::sql::{DangerousAccess, Installation, TenantType};
-use tenantry::testing::cancelled_after;
+use tenantry::testing::{FaultProxy, cancelled_after};
 use tenantry::{
     CommitError, ConnectionBudget, DangerousRegistry, DangerousTx, Error, ErrorKind, LazyPools,
     StaticDirectory, TenantRegistry, TenantRegistryBuilder,
@@ -498,7 +498,7 @@ async fn begin_that_is_cancelled_leaves_nothing() {
     let wire = dangerous.world.slow_wire().await;
     let registry = dangerous
         .builder()
-        .dangerous(wire.before(&dangerous.options))
+        .dangerous(wire.connect_options(&dangerous.options))
         .build()
         .await
         .expect("a registry");
@@ -535,7 +535,7 @@ async fn commit_that_is_cancelled_is_told_as_unknown() {
     let wire = dangerous.world.slow_wire().await;
     let registry = dangerous
         .builder()
-        .dangerous(wire.before(&dangerous.options))
+        .dangerous(wire.connect_options(&dangerous.options))
         .build()
         .await
         .expect("a registry");
@@ -609,10 +609,12 @@ async fn nothing_of_it_reaches_tenants_or_the_next() {
 #[tokio::test]
 async fn it_costs_one_round_trip_to_begin_and_one_to_commit() {
     let dangerous = dangerous(&["a"]).await;
-    let wire = support::proxy::Proxy::start(&dangerous.options, Duration::ZERO).await;
+    let wire = FaultProxy::start(&dangerous.options)
+        .await
+        .expect("a proxy");
     let registry = dangerous
         .builder()
-        .dangerous(wire.before(&dangerous.options))
+        .dangerous(wire.connect_options(&dangerous.options))
         .build()
         .await
         .expect("a registry");
@@ -622,11 +624,11 @@ async fn it_costs_one_round_trip_to_begin_and_one_to_commit() {
         registry.status().connections.idle == 2
     })
     .await;
-    let opened = wire.trips();
+    let opened = wire.counts().round_trips();
     let tx = begin(&registry).await.expect("begun");
-    assert_eq!(wire.trips() - opened, 1);
+    assert_eq!(wire.counts().round_trips() - opened, 1);
     tx.commit().await.expect("committed");
-    assert_eq!(wire.trips() - opened, 2);
+    assert_eq!(wire.counts().round_trips() - opened, 2);
     assert_eq!(dangerous.record().await.len(), 1);
 }
 

@@ -11,10 +11,9 @@ use futures_util::StreamExt as _;
 use sqlx::{AssertSqlSafe, Executor as _};
 use support::control::{Control, NEVER, builder, connect, find, list, server, soon, state, told};
 use support::log::log;
-use support::proxy::Proxy;
 use support::tenant;
 use tenantry::sql::ControlTables;
-use tenantry::testing::PostgresServer;
+use tenantry::testing::{FaultProxy, PostgresServer};
 use tenantry::{
     Database, DirectoryChange, Error, ErrorKind, Placement, PostgresDirectory, Secret, SecretError,
     SecretResolver, SecretString, TenantDirectory, TenantId, TenantState,
@@ -296,14 +295,14 @@ async fn a_restart_of_the_server_is_survived() {
 async fn silence_on_the_wire_is_noticed() {
     let mut control = Control::start().await;
     control.three().await;
-    let proxy = Proxy::start(&control.reader, Duration::ZERO).await;
-    let directory = builder(&proxy.before(&control.reader))
+    let proxy = FaultProxy::start(&control.reader).await.expect("a proxy");
+    let directory = builder(&proxy.connect_options(&control.reader))
         .time_to_live(NEVER)
         .connect()
         .await
         .expect("a directory");
     let mut changes = directory.changes();
-    proxy.silence();
+    proxy.freeze_existing();
     control.state("a", "suspended").await;
     told(&mut changes, "a").await;
     assert_eq!(state(&directory, "a").await, TenantState::Suspended);

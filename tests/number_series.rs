@@ -886,7 +886,7 @@ async fn each_form_waits_for_the_server_once() {
     let wire = world.slow_wire().await;
     let registry = world
         .registry_of(
-            wire.before(&world.app),
+            wire.connect_options(&world.app),
             ContextSettings::default(),
             |options| {
                 let never = Duration::from_secs(3600);
@@ -899,17 +899,17 @@ async fn each_form_waits_for_the_server_once() {
     let tickets = UniqueSeries::new("ticket").block(2);
     for known in [false, true] {
         let mut trips = Vec::new();
-        let mut count = |before: u64| trips.push(wire.trips() - before);
-        let before = wire.trips();
+        let mut count = |before: u64| trips.push(wire.counts().round_trips() - before);
+        let before = wire.counts().round_trips();
         insert(&a, &series).await.expect("taken");
         count(before);
         let mut tx = a.begin().await.expect("begun");
-        let before = wire.trips();
+        let before = wire.counts().round_trips();
         series.next(&mut tx).await.expect("taken");
         count(before);
         tx.rollback().await.expect("rolled back");
         for _ in 0..2 {
-            let before = wire.trips();
+            let before = wire.counts().round_trips();
             tickets.next(&a).await.expect("given");
             count(before);
         }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool};
-use support::proxy::Proxy;
 use support::{World, notes, scope, world};
+use tenantry::testing::FaultProxy;
 use tenantry::{ContextSettings, PoolOptions, TenantRegistry, TenantScope};
 
 /// Longer than a round trip on the slow wire: who is silent for so long has nothing more to say.
@@ -35,10 +35,10 @@ impl Trips {
 }
 
 /// Counts the trips of `operation`, prints them, and gives what it returned.
-async fn count<T>(wire: &Proxy, name: &str, operation: impl Future<Output = T>) -> (Trips, T) {
+async fn count<T>(wire: &FaultProxy, name: &str, operation: impl Future<Output = T>) -> (Trips, T) {
     let before = silent(wire).await;
     let answer = operation.await;
-    let after = wire.trips();
+    let after = wire.counts().round_trips();
     let trips = Trips {
         waited_for: after - before,
         in_background: silent(wire).await - after,
@@ -51,12 +51,12 @@ async fn count<T>(wire: &Proxy, name: &str, operation: impl Future<Output = T>) 
 }
 
 /// The count when it has not changed for a while.
-async fn silent(wire: &Proxy) -> u64 {
+async fn silent(wire: &FaultProxy) -> u64 {
     let started = Instant::now();
-    let mut trips = wire.trips();
+    let mut trips = wire.counts().round_trips();
     loop {
         tokio::time::sleep(SILENCE).await;
-        let now = wire.trips();
+        let now = wire.counts().round_trips();
         if now == trips {
             return now;
         }
@@ -67,7 +67,7 @@ async fn silent(wire: &Proxy) -> u64 {
 
 /// As [`count`], for what returns nothing of interest.
 async fn trips<E: std::fmt::Debug>(
-    wire: &Proxy,
+    wire: &FaultProxy,
     name: &str,
     operation: impl Future<Output = Result<(), E>>,
 ) -> Trips {
@@ -79,12 +79,12 @@ async fn trips<E: std::fmt::Debug>(
 /// A registry with one connection, and a scope whose statement is known to the server.
 async fn warm(
     world: &World,
-    wire: &Proxy,
+    wire: &FaultProxy,
     options: fn(PoolOptions) -> PoolOptions,
 ) -> (TenantRegistry, TenantScope) {
     let registry = world
         .registry_of(
-            wire.before(&world.app),
+            wire.connect_options(&world.app),
             ContextSettings::default(),
             move |defaults| options(defaults.max_connections(1)),
         )
@@ -278,7 +278,7 @@ async fn sqlx_alone_waits_more_often() {
     let wire = world.slow_wire().await;
     let pool = PgPoolOptions::new()
         .max_connections(1)
-        .connect_with(wire.before(&world.app))
+        .connect_with(wire.connect_options(&world.app))
         .await
         .expect("a pool");
 

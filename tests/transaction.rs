@@ -446,7 +446,7 @@ async fn no_savepoint_brings_another_context() {
 async fn an_abandoned_savepoint_cannot_be_committed() {
     let world = world(&["a"]).await;
     let wire = world.slow_wire().await;
-    let app = wire.before(&world.app);
+    let app = wire.connect_options(&world.app);
     let registry = world
         .registry_of(app, Default::default(), |o| o.max_connections(1))
         .await;

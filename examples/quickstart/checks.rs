@@ -3,11 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tenantry::testing::FaultProxy;
 use tenantry::{Error, StaticDirectory, TenantRegistry, TenantScope};
 
 use crate::Failure;
 use crate::carriers::{Carrier, Fate};
-use crate::proxy::Proxy;
 use crate::server::Databases;
 
 /// What each carrier sees when it reads everything, against what it has flown and written.
@@ -74,8 +74,9 @@ const SAMPLES: u32 = 50;
 
 /// Round trips for each kind of operation, counted by a proxy between the registry and the server.
 pub async fn round_trips(databases: &Databases) -> Result<Vec<(&'static str, f64)>, Failure> {
-    let proxy = Proxy::start(&databases.shared(), Duration::ZERO).await;
-    let directory = StaticDirectory::new().shared_by_all(proxy.before(&databases.shared()));
+    let proxy = FaultProxy::start(&databases.shared()).await?;
+    let directory =
+        StaticDirectory::new().shared_by_all(proxy.connect_options(&databases.shared()));
     let registry = TenantRegistry::builder(directory)
         .pool_options(|_, options| {
             options
@@ -90,9 +91,9 @@ pub async fn round_trips(databases: &Databases) -> Result<Vec<(&'static str, f64
         // Two carriers in turn: it costs nothing to change the tenant.
         let code = if turn % 2 == 0 { "UA" } else { "DL" };
         let scope = registry.scope(code.parse::<tenantry::TenantId>()?).await?;
-        let mut at = proxy.trips();
+        let mut at = proxy.counts().round_trips();
         let mut lap = || {
-            let now = proxy.trips();
+            let now = proxy.counts().round_trips();
             now - std::mem::replace(&mut at, now)
         };
         let statement = "SELECT dest FROM flights WHERE id = $1";

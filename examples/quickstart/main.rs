@@ -25,10 +25,6 @@ mod options;
 mod progress;
 mod server;
 
-#[allow(dead_code, reason = "the tests ask it for more")]
-#[path = "../../tests/support/proxy.rs"]
-mod proxy;
-
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

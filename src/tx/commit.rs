@@ -15,7 +15,8 @@ impl TenantTx {
     ///
     /// # Errors
     ///
-    /// * [`CommitError::RolledBack`]: nothing was kept. Also when a deferred constraint failed.
+    /// * [`CommitError::RolledBack`]: nothing was kept. Also when a deferred constraint failed, and
+    ///   when the connection is lost after a statement has failed.
     /// * [`CommitError::OutcomeUnknown`]: the connection was lost before the server's answer came,
     ///   or the transaction was ended through the escape hatch.
     ///
@@ -36,12 +37,20 @@ impl TenantTx {
         self.usable().map_err(failed_before)?;
         self.lease.connection().map_err(failed_before)?;
         self.is_still_the_same().await.map_err(failed_before)?;
+        let unwind = self.savepoints.unwind();
+        // After a refusal that no savepoint takes back nothing is kept, whether COMMIT arrives or
+        // not. What went through the hatch may have been committed there.
+        let is_doomed = self.failure.is_some() && unwind.is_none() && !self.hatch.was_used();
+        let judge = match is_doomed {
+            true => CommitError::RolledBack,
+            false => CommitError::judge,
+        };
         let message = format!(
             "{unwind}SAVEPOINT tenantry_commit; {context}COMMIT",
-            unwind = self.savepoints.unwind().unwrap_or_default(),
+            unwind = unwind.unwrap_or_default(),
             context = self.assertion.set_local(),
         );
-        self.send(&message).await.map_err(CommitError::judge)?;
+        self.send(&message).await.map_err(judge)?;
         self.lease.finished();
         Ok(())
     }

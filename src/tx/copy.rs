@@ -141,6 +141,11 @@ impl TenantCopyIn<'_> {
     pub async fn abort(self) -> Result<(), Error> {
         let aborted = self.copy.abort("given up by the client").await;
         *self.out_of_step = aborted.is_err();
+        match &aborted {
+            // sqlx has taken the server's refusal for the success that it is.
+            Ok(()) => drop(self.failure.get_or_insert_with(Failure::given_up)),
+            Err(error) => remember(self.failure, error),
+        }
         Ok(aborted?)
     }
 }

@@ -20,4 +20,13 @@ impl Failure {
             stale_plan: is_stale_plan(error),
         }
     }
+
+    /// Of a COPY that the client gave up.
+    pub(crate) fn given_up() -> Self {
+        Self {
+            code: "57014".to_owned(),
+            constraint: None,
+            stale_plan: false,
+        }
+    }
 }

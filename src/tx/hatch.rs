@@ -12,6 +12,7 @@ use crate::lease::Traces;
 pub(super) struct Hatch {
     began: Option<String>,
     is_open: bool,
+    was_used: bool,
 }
 
 impl Hatch {
@@ -20,8 +21,9 @@ impl Hatch {
         self.is_open
     }
 
+    /// Whether anybody ever had it in hand.
     pub(super) fn was_used(&self) -> bool {
-        self.began.is_some()
+        self.was_used
     }
 
     pub(super) fn shut(&mut self) {
@@ -66,6 +68,8 @@ impl TenantTx {
         // Texts that were prepared with the scope argument would be taken for plain ones.
         let cleared = connection.raw().clear_cached_statements().await;
         cleared.map_err(|error| self.seen(error))?;
+        // Who was refused it, or gave up before, has not ended the transaction on it.
+        self.hatch.was_used = true;
         Ok(self.lease.connection()?.raw())
     }
 

@@ -12,16 +12,16 @@ pub mod control;
 pub mod database;
 pub mod fleet;
 pub mod log;
-pub mod proxy;
 pub mod redis;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 use tenantry::sql::{Installation, TenantType};
-use tenantry::testing::PostgresServer;
+use tenantry::testing::{FaultProxy, PostgresServer};
 use tenantry::{
     ContextSettings, PoolOptions, StaticDirectory, TenantContext, TenantId, TenantRegistry,
     TenantScope,
@@ -125,8 +125,10 @@ impl World {
 
     /// A proxy with a millisecond of latency each way, so that every answer is waited for: each
     /// await of an operation is then a poll that can be told apart.
-    pub async fn slow_wire(&self) -> proxy::Proxy {
-        proxy::Proxy::start(&self.app, std::time::Duration::from_millis(1)).await
+    pub async fn slow_wire(&self) -> FaultProxy {
+        let wire = FaultProxy::start(&self.app).await.expect("a proxy");
+        wire.set_latency(Duration::from_millis(1));
+        wire
     }
 
     /// A registry with one connection, so that whoever comes next gets what the last one left.
@@ -136,8 +138,8 @@ impl World {
     }
 
     /// The same with a wire in between.
-    pub async fn registry_over(&self, wire: &proxy::Proxy) -> TenantRegistry {
-        let app = wire.before(&self.app);
+    pub async fn registry_over(&self, wire: &FaultProxy) -> TenantRegistry {
+        let app = wire.connect_options(&self.app);
         self.registry_of(app, ContextSettings::default(), |options| {
             options.max_connections(1)
         })

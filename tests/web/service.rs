@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use axum::http::Method;
 use sqlx::Executor as _;
 use sqlx::postgres::PgConnectOptions;
+use tenantry::testing::FaultProxy;
 use tenantry::web::{LazyTx, Rejection, RequiredPermission, TenantLayer, TransactionLayer, Tx};
 use tenantry::{
     Database, Error, LazyPools, Permission, Placement, RequestHead, ResolveError, ResolveErrorKind,
@@ -17,7 +18,6 @@ use tenantry::{
 use crate::client::{A, Ask, B, MARKER};
 use crate::stage::{Stage, soon};
 use crate::support::log::{Log, log};
-use crate::support::proxy::Proxy;
 use crate::support::{World, notes, tenant, world};
 
 /// How a service is started.
@@ -69,7 +69,7 @@ pub struct Stand {
     pub service: Service,
     pub server: Server,
     pub log: Log,
-    _wire: Option<Proxy>,
+    _wire: Option<FaultProxy>,
 }
 
 impl Stand {
@@ -108,7 +108,7 @@ impl Stand {
             false => (None, world.app.clone()),
             true => {
                 let wire = world.slow_wire().await;
-                let app = wire.before(&world.app);
+                let app = wire.connect_options(&world.app);
                 (Some(wire), app)
             }
         };

@@ -10,6 +10,7 @@ use super::fault::Direction;
 pub struct ProxyCounts {
     connections: u64,
     cuts: u64,
+    freezes: u64,
     round_trips: u64,
     to_server: Passed,
     to_client: Passed,
@@ -30,6 +31,13 @@ impl ProxyCounts {
     /// How many of them the proxy has cut.
     pub fn cuts(&self) -> u64 {
         self.cuts
+    }
+
+    /// How many of them were frozen by [`FaultProxy::freeze_after_messages`].
+    ///
+    /// [`FaultProxy::freeze_after_messages`]: super::FaultProxy::freeze_after_messages
+    pub fn freezes(&self) -> u64 {
+        self.freezes
     }
 
     /// How often a client sent something after it had heard of the server. Who asks and waits for
@@ -77,6 +85,7 @@ impl ProxyCounts {
         Self {
             connections: self.connections - earlier.connections,
             cuts: self.cuts - earlier.cuts,
+            freezes: self.freezes - earlier.freezes,
             round_trips: self.round_trips - earlier.round_trips,
             to_server: self.to_server.since(&earlier.to_server),
             to_client: self.to_client.since(&earlier.to_client),
@@ -91,6 +100,10 @@ impl ProxyCounts {
 
     pub(super) fn count_cut(&mut self) {
         self.cuts += 1;
+    }
+
+    pub(super) fn count_freeze(&mut self) {
+        self.freezes += 1;
     }
 
     pub(super) fn count_round_trip(&mut self) {

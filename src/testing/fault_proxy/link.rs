@@ -48,6 +48,9 @@ impl Link {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let number = shared.counts.lock().count_connection();
         let fault = shared.dials.borrow().each;
+        shared.open.send_modify(|open| {
+            open.insert(number, false);
+        });
         Self {
             number,
             shared,
@@ -89,7 +92,6 @@ impl Link {
             }
         };
         if is_cut {
-            self.shared.counts.lock().count_cut();
             // Closed with answers unread, the connection would be reset, and the server might not
             // read what has passed.
             let _ = to_server.shutdown().await;
@@ -104,7 +106,12 @@ impl Link {
     async fn is_cut(&self) {
         let mut dials = self.shared.dials.subscribe();
         let all = pin!(dials.wait_for(|dials| self.number < dials.cut_below));
-        select(all, pin!(self.cut.notified())).await;
+        if let Either::Left(_) = select(all, pin!(self.cut.notified())).await {
+            let mut state = self.state.lock();
+            if !std::mem::replace(&mut state.is_cut, true) {
+                self.shared.counts.lock().count_cut();
+            }
+        }
     }
 
     async fn forward(
@@ -192,9 +199,14 @@ impl Link {
             match passing.then {
                 Some(Effect::Cut) => {
                     state.is_cut = true;
+                    counts.count_cut();
+                    self.shared.open.send_modify(|open| {
+                        open.insert(self.number, true);
+                    });
                     return passing;
                 }
                 Some(Effect::Freeze) => {
+                    counts.count_freeze();
                     let freeze = |dials: &mut super::Dials| {
                         dials.frozen.ones.insert(self.number);
                     };
@@ -227,6 +239,14 @@ impl Link {
             }
             passing.bytes += part.bytes;
         }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.shared.open.send_modify(|open| {
+            open.remove(&self.number);
+        });
     }
 }
 

@@ -6,6 +6,7 @@ mod dials;
 mod fault;
 mod link;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
@@ -70,6 +71,8 @@ struct Shared {
     /// Of all connections together, from the moment at which it was armed.
     fault: Mutex<Option<Fault>>,
     counts: Mutex<ProxyCounts>,
+    /// The connections that have not ended for both sides, and whether a fault has cut them.
+    open: watch::Sender<BTreeMap<u64, bool>>,
 }
 
 impl FaultProxy {
@@ -99,6 +102,7 @@ impl FaultProxy {
             dials: watch::Sender::new(Dials::default()),
             fault: Mutex::default(),
             counts: Mutex::default(),
+            open: watch::Sender::default(),
         });
         let accepting = accept(listener, upstream, Arc::clone(&shared));
         Ok(Self {
@@ -215,6 +219,27 @@ impl FaultProxy {
     pub fn disarm(&self) {
         *self.shared.fault.lock() = None;
         self.shared.dials.send_modify(|dials| dials.each = None);
+    }
+
+    /// Comes back when the server has ended the session of every connection that was cut: what had
+    /// passed has had its effect then, or will have none. For whoever wants to see which.
+    ///
+    /// A statement goes on in the server for as long as it takes, or until the server looks whether
+    /// its client is there (`client_connection_check_interval`); after 10 s it is no longer waited
+    /// for.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn parted(&self) {
+        let mut open = self.shared.open.subscribe();
+        let cut_below = self.shared.dials.borrow().cut_below;
+        let parted = open.wait_for(|open| {
+            let mut open = open.iter();
+            open.all(|(number, is_cut)| *number >= cut_below && !is_cut)
+        });
+        // The sender is ours.
+        let _ = parted.await;
     }
 
     /// What has passed since the start.
