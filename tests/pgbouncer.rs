@@ -22,12 +22,12 @@ use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Executor as _, PgPool, Row as _, SqlSafeStr as _,
     Statement as _,
 };
-use support::{World, notes, scope, session, tenant, world, world_with};
+use support::{World, notes, scope, session, tenant, world};
 use tenantry::sql::{ControlTables, DangerousAccess, Installation, TenantType};
 use tenantry::testing::leak_hunt::{
     Canaries, Disturbance, LeakHunt, RegistrySubject, Subject, Turn,
 };
-use tenantry::testing::{Direction, FaultProxy, cancelled_after};
+use tenantry::testing::{Direction, FaultProxy, PostgresServer, cancelled_after};
 use tenantry::{
     Authorizer, CommitError, ConnectionBudget, Database, Error, ErrorKind, Pooler,
     PostgresDirectory, StaticDirectory, TenantRegistry, TenantScope, TxOptions,
@@ -755,20 +755,29 @@ async fn with_prepared_statements_statements_have_names() {
 /// Whatever the leak hunt knows, through a pooler with fewer sessions than there are tasks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leak_hunt_passes_through() {
+    // A server of its own: the hunt ends sessions of the role in all its databases.
+    let server = PostgresServer::start().await.expect("a server");
+    let admin = server.create_database("hunt").await.expect("a database");
+    let mut owner = admin.connect().await.expect("connected");
+    owner
+        .execute("CREATE ROLE app LOGIN")
+        .await
+        .expect("a role");
     let installation = Installation::new("app").tenant_column("tenant_id", TenantType::Text);
-    let world = world_with(installation.clone(), &[]).await;
-    let canaries = Canaries::new(&installation).shared(world.admin.clone());
+    installation.install(&mut owner).await.expect("installed");
+    let canaries = Canaries::new(&installation).shared(admin.clone());
     canaries.install().await.expect("installed");
-    let pooler = by_transaction(4).start(&world.app).await;
+    let app = admin.clone().username("app");
+    let pooler = by_transaction(4).start(&app).await;
     let tenants = [A, B, "cedar"].map(tenant);
-    let directory = StaticDirectory::new().shared(pooler.before(&world.app), tenants.clone());
+    let directory = StaticDirectory::new().shared(pooler.before(&app), tenants.clone());
     let registry = TenantRegistry::builder(directory)
         .build()
         .await
         .expect("a registry");
     let report = LeakHunt::new(tenants)
         .canaries(canaries)
-        .disturbance(Disturbance::killed_backends(world.admin.clone(), "app"))
+        .disturbance(Disturbance::killed_backends(admin, "app"))
         .run(Refused(RegistrySubject::new(&registry)))
         .await;
     println!("{report}");
