@@ -35,7 +35,8 @@ pub enum Pooler {
     Detect,
     /// There is none, or one that lends a session for as long as the connection lasts
     /// (`pool_mode = session`). A connection that meets another session than before is closed, and
-    /// no more are opened.
+    /// no more are opened. A [`ConnectionBudget`](crate::ConnectionBudget) does not wait for the end
+    /// of sessions then, so do not say it of the server itself.
     Session,
     /// One that lends a session for a transaction (`pool_mode = transaction`).
     Transaction,

@@ -22,7 +22,7 @@ use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Executor as _, PgPool, Row as _, SqlSafeStr as _,
     Statement as _,
 };
-use support::{World, notes, scope, session, tenant, world};
+use support::{World, notes, scope, session, tenant, world, world_with};
 use tenantry::sql::{ControlTables, DangerousAccess, Installation, TenantType};
 use tenantry::testing::leak_hunt::{
     Canaries, Disturbance, LeakHunt, RegistrySubject, Subject, Turn,
@@ -52,12 +52,7 @@ async fn registry_of(app: PgConnectOptions, pooler: Pooler, connections: u32) ->
         .pool_options(move |_, defaults| defaults.max_connections(connections))
         .build()
         .await
-        .unwrap_or_else(|error| {
-            panic!(
-                "a registry: {error}: {:?}",
-                std::error::Error::source(&error)
-            )
-        })
+        .expect("a registry")
 }
 
 /// What became of statements of which each has an answer of its own.
@@ -91,10 +86,7 @@ where
                 match answer.await {
                     Ok(true) => tally.right += 1,
                     Ok(false) => tally.wrong += 1,
-                    Err(error) => {
-                        println!("{error}");
-                        tally.failed += 1;
-                    }
+                    Err(_) => tally.failed += 1,
                 }
             }
             tally
@@ -231,8 +223,62 @@ async fn every_answer_is_of_its_statement_and_of_its_tenant() {
     ] {
         let pooler = configuration.start(&world.app).await;
         let registry = registry_of(pooler.before(&world.app), setting, CLIENTS as u32).await;
+        // From the first connection on, while nobody else is there.
+        let mut tx = scope(&registry, A).await.begin().await.expect("begun");
+        let error = tx.execute("SET work_mem = '5MB'").await;
+        let error = Error::from(error.expect_err("refused"));
+        assert_eq!(error.kind(), ErrorKind::StatementRefused, "{setting:?}");
+        drop(tx);
         assert_eq!(storm(&registry).await, ALL_RIGHT, "{setting:?}");
         no_statement_stays(&world).await;
+    }
+}
+
+#[tokio::test]
+async fn tenants_with_a_database_or_a_schema_of_their_own() {
+    let text = |role| Installation::new(role).tenant_column("tenant_id", TenantType::Text);
+    let world = world_with(text("app").database_of(tenant(A)), &[A]).await;
+    let pooler = by_transaction(SESSIONS).start(&world.app).await;
+    let directory = StaticDirectory::new().database(tenant(A), pooler.before(&world.app));
+    let registry = TenantRegistry::builder(directory).build().await;
+    let ours = scope(&registry.expect("a registry"), A).await;
+    assert_eq!(notes(&ours).await.expect("notes").len(), 1);
+    // It changes hands while we hold a connection: the database's own word holds.
+    let mut admin = world.admin().await;
+    admin
+        .execute(
+            "ALTER DOMAIN tenantry.scope DROP CONSTRAINT tenantry_2_tenant; \
+             ALTER DOMAIN tenantry.scope ADD CONSTRAINT tenantry_2_tenant \
+               CHECK (VALUE[2] = 'birch' COLLATE \"C\")",
+        )
+        .await
+        .expect("handed over");
+    let error = Error::from(notes(&ours).await.expect_err("refused"));
+    assert_eq!(error.kind(), ErrorKind::Misrouted, "{error}");
+    let error = ours.begin().await.expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::Misrouted, "{error}");
+
+    let world = support::world(&[]).await;
+    let mut admin = world.admin().await;
+    for id in [A, B] {
+        let sql = format!(
+            "CREATE SCHEMA of_{id}; CREATE TABLE of_{id}.things AS SELECT '{id}'::text AS id; \
+             GRANT USAGE ON SCHEMA of_{id} TO app; GRANT SELECT ON of_{id}.things TO app"
+        );
+        admin.execute(AssertSqlSafe(sql)).await.expect("a schema");
+    }
+    let directory = StaticDirectory::new().schemas(
+        pooler.before(&world.app),
+        [A, B].map(|id| (tenant(id), format!("of_{id}"))),
+    );
+    let registry = TenantRegistry::builder(directory).build().await;
+    let registry = registry.expect("a registry");
+    for id in [A, B, A] {
+        let things: Vec<String> = sqlx::query_scalar("SELECT id FROM things")
+            .fetch_all(&scope(&registry, id).await)
+            .await
+            .expect("things");
+        assert_eq!(things, [id]);
     }
 }
 
@@ -396,19 +442,14 @@ async fn types_of_the_database_are_known_beforehand() {
 
     // Of one that came later the connection does not know: a statement of its own is repeated.
     admin
-        .execute("CREATE TYPE later AS ENUM ('a')")
+        .execute("CREATE TYPE later AS ENUM ('a'); CREATE TYPE sooner AS ENUM ('a')")
         .await
         .expect("a type");
-    for _ in 0..2 {
-        let query = sqlx::query("SELECT 'a'::later");
-        query.fetch_one(&scope).await.expect("an answer");
-        let query = sqlx::query("SELECT 'a'::later");
-        query
-            .fetch(&scope)
-            .try_collect::<Vec<_>>()
-            .await
-            .expect("an answer");
-    }
+    let query = sqlx::query("SELECT 'a'::later");
+    query.fetch_one(&scope).await.expect("an answer");
+    let query = sqlx::query("SELECT 'a'::sooner");
+    let rows: Vec<_> = query.fetch(&scope).try_collect().await.expect("an answer");
+    assert_eq!(rows.len(), 1);
     // In a transaction that is for whoever retries.
     admin
         .execute("CREATE TYPE latest AS ENUM ('a')")
@@ -458,6 +499,8 @@ async fn dropped_at_each_poll_it_leaves_nothing() {
                     }
                     _ => {
                         let mut tx = ours.begin().await.expect("a transaction");
+                        let insert = "INSERT INTO notes (body) VALUES ('never')";
+                        tx.execute(insert).await.expect("a note");
                         let mut savepoint = tx.savepoint().await.expect("a savepoint");
                         notes(&mut *savepoint).await.expect("notes");
                         savepoint.rollback().await.expect("rolled back");
@@ -484,30 +527,52 @@ async fn dropped_at_each_poll_it_leaves_nothing() {
             }
         }
     }
+    let never: i64 = sqlx::query_scalar("SELECT count(*) FROM notes WHERE body = 'never'")
+        .fetch_one(&mut world.admin().await)
+        .await
+        .expect("a count");
+    assert_eq!(
+        never, 0,
+        "what was rolled back was committed by whoever came next"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn budget_counts_connections_to_the_pooler_and_waits_for_no_session() {
     let world = world(&[A, B]).await;
     let pooler = by_transaction(SESSIONS).start(&world.app).await;
-    let app = pooler.before(&world.app);
-    let registry = TenantRegistry::builder(StaticDirectory::new().shared_by_all(app))
-        .pool_options(|_, defaults| {
-            defaults
-                .max_connections(3)
-                .max_lifetime(Duration::from_millis(50))
-        })
-        .budget(ConnectionBudget::per_server(4).max_per_tenant(3))
-        .build()
-        .await
-        .expect("a registry");
-    assert_eq!(storm(&registry).await, ALL_RIGHT);
-    tokio::time::timeout(
-        Duration::from_secs(60),
-        registry.shutdown(Duration::from_secs(30)),
-    )
-    .await
-    .expect("nobody waits for sessions that are the pooler's");
+    for setting in [Pooler::Detect, Pooler::Transaction] {
+        let app = Database::new(pooler.before(&world.app)).pooler(setting);
+        let registry = TenantRegistry::builder(StaticDirectory::new().shared_by_all(app))
+            .pool_options(|_, defaults| {
+                defaults
+                    .max_connections(3)
+                    .max_lifetime(Duration::from_millis(50))
+            })
+            .budget(ConnectionBudget::per_server(4).max_per_tenant(3))
+            .build()
+            .await
+            .expect("a registry");
+        let scope = scope(&registry, A).await;
+        // Each grows too old for the next, whose place it has.
+        for _ in 0..5 {
+            for connections in 1..=3 {
+                let mut open = Vec::new();
+                for _ in 0..connections {
+                    open.push(scope.clone());
+                }
+                let asked = open.iter().map(|scope| notes(scope));
+                for seen in futures_util::future::join_all(asked).await {
+                    assert_eq!(seen.expect("notes").len(), 1, "{setting:?}");
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(60)).await;
+        }
+        let shutdown = registry.shutdown(Duration::from_secs(30));
+        tokio::time::timeout(Duration::from_secs(60), shutdown)
+            .await
+            .expect("nobody waits for sessions that are the pooler's");
+    }
 }
 
 #[tokio::test]
@@ -529,7 +594,7 @@ async fn dangerous_access_works_and_is_on_record() {
     let pooler = by_transaction(1).start(&world.app).await;
     let app = pooler.before(&world.app);
     let registry = TenantRegistry::builder(StaticDirectory::new().shared_by_all(app.clone()))
-        .dangerous(app.username("support"))
+        .dangerous(app.clone().username("support"))
         .build()
         .await
         .expect("a registry");
@@ -548,6 +613,17 @@ async fn dangerous_access_works_and_is_on_record() {
     assert!(tx.prepare("SELECT 1".into_sql_str()).await.is_err());
     let number = tx.number().to_owned();
     tx.commit().await.expect("committed");
+    let support = app.clone().username("support");
+    let mut plain = support.connect().await.expect("connected");
+    let named = plain
+        .fetch_one("SELECT count(*) FROM pg_prepared_statements")
+        .await
+        .expect("an answer");
+    assert_eq!(
+        named.get::<i64, _>(0),
+        0,
+        "on the only session that there is"
+    );
     let tx = dangerous.begin("sam", "rolled back").await.expect("begun");
     drop(tx);
     let rows: Vec<(String, String)> =

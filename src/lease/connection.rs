@@ -162,10 +162,11 @@ impl Connection {
         }
         if names {
             connection.learn_the_scope().await.map_err(refused)?;
-        } else {
+            connection.caches = connection.raw.cached_statements_size() > 0;
+        }
+        if !connection.caches {
             types::learn(&mut connection.raw).await.map_err(refused)?;
         }
-        connection.caches = connection.raw.cached_statements_size() > 0;
         Ok(connection)
     }
 
