@@ -42,6 +42,10 @@ pub enum Pooler {
     Transaction,
     /// The same, which knows the statements that its clients have prepared: PgBouncer from 1.21 on,
     /// with `max_prepared_statements` greater than 0. With any other **wrong statements run**.
+    ///
+    /// PgBouncer keeps such a statement when its table is altered, and the server refuses it from
+    /// then on. When that happens to one, a registry goes on as with
+    /// [`Transaction`](Self::Transaction), and tells so at WARN.
     TransactionWithPreparedStatements,
 }
 

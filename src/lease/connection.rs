@@ -144,7 +144,12 @@ impl Connection {
             way.found_a_pooler();
         }
         let installed = preflight::check_installation(&mut raw, settings).await?;
-        let names = session != Session::Lent || pooler == Pooler::TransactionWithPreparedStatements;
+        let names = match session {
+            Session::Own | Session::Kept => true,
+            Session::Lent => {
+                pooler == Pooler::TransactionWithPreparedStatements && !way.has_stale_names()
+            }
+        };
         let mut connection = Self {
             raw,
             session,
@@ -205,9 +210,24 @@ impl Connection {
         self.session == Session::Own
     }
 
-    /// Whether it was opened before it came out that sessions are lent.
+    /// Whether it was opened before something came out that it should have known.
     pub(super) fn is_outdated(&self) -> bool {
-        self.session != Session::Lent && self.way.is_shared()
+        match self.session {
+            Session::Own | Session::Kept => self.way.is_shared(),
+            Session::Lent => self.caches && self.way.has_stale_names(),
+        }
+    }
+
+    /// The server no longer takes a statement as it was prepared.
+    pub(crate) fn has_stale_statements(&mut self) {
+        if !self.caches {
+            return;
+        }
+        if self.is_lent() {
+            self.way.found_a_stale_name();
+        }
+        // The scrub drops them, so that another attempt finds none.
+        self.closes_after(Traces::Scrubbable);
     }
 
     /// What a transaction begins with, to stand in front of all else in it.

@@ -111,8 +111,9 @@ impl Lease {
         self.looked_at().is_some_and(Connection::is_lent)
     }
 
-    /// Whether it was opened for what the way to the server is not.
-    fn is_outdated(&self) -> bool {
+    /// Whether it was opened before something came out of the way to the server that it should have
+    /// known.
+    pub(crate) fn is_outdated(&self) -> bool {
         self.looked_at().is_some_and(Connection::is_outdated)
     }
 

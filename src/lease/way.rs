@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(super) struct Way {
     pooler: AtomicBool,
     shares: AtomicBool,
+    stale_names: AtomicBool,
 }
 
 impl Way {
@@ -26,6 +27,21 @@ impl Way {
             tracing::info!(
                 "there is a pooler in front of the server: each statement runs in a transaction; \
                  say with Database::pooler what it is"
+            );
+        }
+    }
+
+    /// Whether the pooler has kept a statement that the server no longer takes.
+    pub(super) fn has_stale_names(&self) -> bool {
+        self.stale_names.load(Ordering::Relaxed)
+    }
+
+    /// The pooler has no word by which it would forget it: statements have no names from now on.
+    pub(super) fn found_a_stale_name(&self) {
+        if !self.stale_names.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "the pooler keeps a prepared statement whose table was altered: statements are sent \
+                 without names from now on"
             );
         }
     }

@@ -25,7 +25,7 @@ use crate::argument::{self, Admitted, Place, Scoped};
 use crate::assertion::Assertion;
 use crate::context::TenantContext;
 use crate::error::{Error, ErrorKind, is_connection_lost};
-use crate::lease::{Lease, Traces};
+use crate::lease::Lease;
 use crate::settings::ContextSettings;
 
 pub use commit::CommitError;
@@ -128,7 +128,7 @@ impl TenantTx {
     }
 
     /// The same transaction once more, on the same connection: it has no stale statements then, and
-    /// has learnt what it did not know. `None` if that is lost.
+    /// has learnt what it did not know. `None` if that is lost, or no longer of use.
     pub(crate) async fn begin_anew(
         mut self,
         options: &TxOptions,
@@ -138,6 +138,9 @@ impl TenantTx {
             return Ok(None);
         }
         self.lease.finished();
+        if self.lease.is_outdated() {
+            return Ok(None);
+        }
         let (mut lease, assertion, names) = (self.lease, self.assertion, self.names);
         lease.begins_transaction();
         let cleared = lease.connection()?.raw().clear_cached_statements().await;
@@ -268,11 +271,8 @@ impl TenantTx {
             self.lease.discard();
         } else if let sqlx::Error::Database(database) = &error {
             let failure = Failure::new(database.as_ref());
-            if let (true, Ok(connection)) = (failure.stale_plan, self.lease.connection())
-                && connection.caches()
-            {
-                // The scrub drops the stale statements, so that another attempt finds none.
-                connection.closes_after(Traces::Scrubbable);
+            if let (true, Ok(connection)) = (failure.stale_plan, self.lease.connection()) {
+                connection.has_stale_statements();
             }
             self.failure.get_or_insert(failure);
         }

@@ -63,12 +63,6 @@ impl Configuration {
         self
     }
 
-    pub fn with(mut self, line: &str) -> Self {
-        self.more.push_str(line);
-        self.more.push('\n');
-        self
-    }
-
     /// # Panics
     ///
     /// Where there is no PgBouncer: `TENANTRY_PGBOUNCER` names one that is not on the path.
