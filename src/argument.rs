@@ -74,7 +74,8 @@ impl Admitted {
         // A utility statement without arguments gains nothing from the extended protocol, and
         // loses: the conversion of any argument takes the snapshot of a REPEATABLE READ
         // transaction, which must not happen before LOCK TABLE has got its lock.
-        let arguments = arguments.filter(|_| bound > 0 || seen.kind <= Kind::SessionCall);
+        let is_utility = seen.kind == Kind::Local || seen.kind > Kind::SessionCall;
+        let arguments = arguments.filter(|_| bound > 0 || !is_utility);
         Ok(Self {
             sql,
             arguments,
@@ -82,6 +83,17 @@ impl Admitted {
             persistent,
             kind: seen.kind,
         })
+    }
+
+    /// The same once more, for the one case in which a statement is repeated.
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            sql: self.sql.clone(),
+            arguments: self.arguments.clone(),
+            prepared: self.prepared.clone(),
+            persistent: self.persistent,
+            kind: self.kind,
+        }
     }
 
     /// For those who promised that they only read.
@@ -102,7 +114,7 @@ impl Admitted {
     /// What the statement may leave on the session.
     pub(crate) fn traces(&self) -> Traces {
         match self.kind {
-            kind if kind <= Kind::Write => Traces::None,
+            kind if kind <= Kind::Local => Traces::None,
             Kind::SessionCall | Kind::Session => Traces::Scrubbable,
             _ => Traces::Lasting,
         }
@@ -156,7 +168,7 @@ pub(crate) fn parameters(
     refuse_everywhere(seen.kind)?;
     match place {
         Place::Scope if seen.kind > Kind::Write => return Err(refused(IN_A_TRANSACTION)),
-        Place::Transaction if seen.kind > Kind::SessionCall => {
+        Place::Transaction if seen.kind == Kind::Local || seen.kind > Kind::SessionCall => {
             return Err(refused(
                 "a statement of this kind is not prepared: execute it",
             ));

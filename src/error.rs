@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::PgDatabaseError;
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 
@@ -289,13 +289,28 @@ pub(crate) fn is_connection_lost(error: &sqlx::Error) -> bool {
     classify(error).0 == ErrorKind::ConnectionLost
 }
 
-/// "cached plan must not change result type": the table behind a `SELECT *` was altered since the
-/// statement was prepared. The server says so before it runs anything.
+/// The server no longer has the statement as it was prepared, and says so before it runs anything:
+///
+/// * "cached plan must not change result type": the table behind a `SELECT *` was altered since;
+/// * "prepared statement does not exist": one without a name is forgotten when sqlx, between
+///   preparing and running it, asks the server what a type of its result is. The next time it
+///   knows.
 pub(crate) fn is_stale_plan(error: &dyn sqlx::error::DatabaseError) -> bool {
-    error.code().as_deref() == Some("0A000")
-        && error
+    match error.code().as_deref() {
+        Some("0A000") => error
             .try_downcast_ref::<PgDatabaseError>()
-            .is_some_and(|error| error.routine() == Some("RevalidateCachedQuery"))
+            .is_some_and(|error| error.routine() == Some("RevalidateCachedQuery")),
+        Some("26000") => true,
+        _ => false,
+    }
+}
+
+/// Whoever sent it has closed the connection behind it. PostgreSQL does so in class 57P and a few
+/// other cases, a pooler with whatever it says.
+fn is_fatal(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error
+        .try_downcast_ref::<PgDatabaseError>()
+        .is_some_and(|error| matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic))
 }
 
 fn classify(error: &sqlx::Error) -> (ErrorKind, &'static str) {
@@ -354,6 +369,7 @@ fn classify_database(error: &dyn sqlx::error::DatabaseError) -> (ErrorKind, &'st
             ErrorKind::ConnectionLost,
             "the server ended the connection: the transaction was idle, or open, for too long",
         ),
+        _ if is_fatal(error) => (ErrorKind::ConnectionLost, "the server ended the connection"),
         (Some("25P02"), _) => (
             ErrorKind::TransactionAborted,
             "an earlier statement failed: the transaction can only be rolled back",

@@ -10,6 +10,7 @@ mod error;
 mod job;
 mod lease;
 mod listen;
+mod pooler;
 mod preflight;
 mod quote;
 mod reader;
@@ -47,6 +48,7 @@ pub use directory::{
 pub use error::{Error, ErrorKind};
 pub use job::{Platform, PlatformJob, TenantJob};
 pub use lease::{ConnectionBudget, PoolOptions};
+pub use pooler::Pooler;
 pub use reader::Reader;
 pub use registry::{
     ConnectionCounts, EagerPools, ForEachError, ForEachReport, ForEachTenant, LazyPools,

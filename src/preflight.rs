@@ -4,8 +4,8 @@ mod dangerous;
 
 use std::fmt::Write as _;
 
-use sqlx::PgConnection;
 use sqlx::postgres::types::Oid;
+use sqlx::{FromRow as _, PgConnection, Row as _};
 
 use crate::error::{Error, ErrorKind};
 use crate::settings::ContextSettings;
@@ -32,14 +32,23 @@ const MOST_FINDINGS: usize = 50;
 ///
 /// Nothing is changed. If the future is dropped, the connection has to be given up.
 pub(crate) async fn check_role(connection: &mut PgConnection) -> Result<(), Error> {
-    let findings: Vec<(String, String)> = sqlx::query_as(ROLE)
-        .persistent(false)
-        .fetch_all(connection)
-        .await?;
     refuse(
         "the role of the connection can step out of the isolation:",
-        &findings,
+        &findings(connection, ROLE).await?,
     )
+}
+
+/// In the simple protocol, as all that is asked here: it is one message, of which no pooler makes
+/// two that go to different sessions.
+async fn findings(
+    connection: &mut PgConnection,
+    question: &'static str,
+) -> Result<Vec<(String, String)>, Error> {
+    let rows = sqlx::raw_sql(question).fetch_all(connection).await?;
+    let findings = rows
+        .iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+    Ok(findings.collect::<Result<_, sqlx::Error>>()?)
 }
 
 /// An error with every finding, a problem and its remedy each, unless there are none.
@@ -88,12 +97,12 @@ pub(crate) async fn check_installation(
     settings: &ContextSettings,
 ) -> Result<InstalledScope, Error> {
     // A statement cannot ask for a table that may not be there; that it fails is the answer.
-    let installed: Option<Installed> = sqlx::query_as(INSTALLED)
-        .persistent(false)
+    let row = sqlx::raw_sql(INSTALLED)
         .fetch_optional(connection)
         .await
-        .map_err(unreadable)?;
-    let installed = installed.ok_or_else(|| refusal(MISSING))?;
+        .map_err(unreadable)?
+        .ok_or_else(|| refusal(MISSING))?;
+    let installed = Installed::from_row(&row)?;
     let (Some(scope_oid), true) = (installed.scope, installed.has_checks) else {
         return Err(refusal(MISSING));
     };

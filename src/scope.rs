@@ -161,11 +161,19 @@ impl TenantScope {
         }
     }
 
-    /// For a tenant with a schema of its own: names are resolved before any argument is looked at,
-    /// so that a statement needs a transaction which says where they are.
+    /// See [`Place::needs_transaction`].
     async fn begin_for_one(&self, place: Place) -> Result<TenantTx, Error> {
         let options = TxOptions::default();
         match self.begin_on(place, &options).await? {
+            Some(tx) => Ok(tx),
+            None => self.begin_with(&options).await,
+        }
+    }
+
+    /// The transaction of a single statement that failed before it ran, once more.
+    async fn begin_anew(&self, tx: TenantTx, schema: Option<&str>) -> Result<TenantTx, Error> {
+        let options = TxOptions::default();
+        match tx.begin_anew(&options, schema).await? {
             Some(tx) => Ok(tx),
             None => self.begin_with(&options).await,
         }
@@ -332,13 +340,33 @@ impl TenantScope {
         Box::pin(async_stream::try_stream! {
             let admitted = admitted?;
             let place = self.place(Test::Yes).await?;
-            if place.schema.is_some() {
+            if place.needs_transaction() {
+                let schema = place.schema.clone();
                 let mut tx = self.begin_for_one(place).await?;
-                {
-                    let mut answers = tx.run(Ok(admitted));
-                    while let Some(answer) = answers.next().await {
-                        yield answer?;
+                let mut again = Some(admitted.again());
+                let mut admitted = admitted;
+                loop {
+                    let mut failure = None;
+                    {
+                        let mut answers = tx.run(Ok(admitted));
+                        while let Some(answer) = answers.next().await {
+                            match answer {
+                                Ok(answer) => yield answer,
+                                Err(error) => {
+                                    failure = Some(error);
+                                    break;
+                                }
+                            }
+                        }
                     }
+                    let Some(error) = failure else {
+                        break;
+                    };
+                    admitted = match again.take_if(|_| has_stale_plan(&error)) {
+                        Some(again) => again,
+                        None => Err(error)?,
+                    };
+                    tx = self.begin_anew(tx, schema.as_deref()).await?;
                 }
                 tx.commit().await.map_err(Error::from)?;
                 return;
@@ -382,9 +410,16 @@ impl TenantScope {
         Box::pin(async move {
             let admitted = admitted?;
             let place = self.place(Test::Yes).await?;
-            if place.schema.is_some() {
+            if place.needs_transaction() {
+                let schema = place.schema.clone();
                 let mut tx = self.begin_for_one(place).await?;
-                let answer = tx.run_optional(Ok(admitted)).await?;
+                let again = admitted.again();
+                let mut answer = tx.run_optional(Ok(admitted)).await;
+                if answer.as_ref().is_err_and(has_stale_plan) {
+                    tx = self.begin_anew(tx, schema.as_deref()).await?;
+                    answer = tx.run_optional(Ok(again)).await;
+                }
+                let answer = answer?;
                 tx.commit().await.map_err(Error::from)?;
                 return Ok(answer);
             }
@@ -439,7 +474,7 @@ impl<'c> Executor<'c> for &'c TenantScope {
     {
         Box::pin(async move {
             let place = self.place(Test::Yes).await?;
-            if place.schema.is_some() {
+            if place.needs_transaction() {
                 let mut tx = self.begin_for_one(place).await?;
                 let prepared = tx.prepare_with(sql, parameters).await?;
                 tx.rollback().await?;

@@ -48,7 +48,8 @@ impl AuthorizerBuilder {
     ///
     /// None by default: then nothing is cached, and each check asks the database, as it does for
     /// tenants that live in other databases than this one. The connection must lead to the server
-    /// itself, past any pooler that shares sessions out by transaction, and not to a standby.
+    /// itself, past any pooler that lends sessions by transaction, which is refused (see
+    /// [`Pooler`](crate::Pooler)), and not to a standby.
     pub fn subscription(mut self, database: impl Into<Database>) -> Self {
         self.subscription = Some(database.into());
         self

@@ -68,15 +68,10 @@ impl Follower {
     ///
     /// Dropped, it closes the connection, and nothing counts.
     pub(super) async fn open(&self) -> Result<Session, Error> {
-        let refused = |error: sqlx::Error| {
-            Error::new(
-                ErrorKind::Connect,
-                "no connection to the database of the subscription could be opened",
-            )
-            .with_source(error)
-        };
         let options = self.database.connect_options().await?;
-        let mut listener = listen::connect(options, PATIENCE).await.map_err(refused)?;
+        let pooler = self.database.pooler_setting();
+        let failure = "no connection to the database of the subscription could be opened";
+        let mut listener = listen::connect(options, pooler, PATIENCE, failure).await?;
         // What the server notifies at WARNING sqlx logs.
         in_time(listener.execute("SET client_min_messages = error")).await?;
         in_time(listener.listen(AUTHORIZATION_CHANNEL)).await?;

@@ -5,6 +5,7 @@ use sqlx::postgres::{PgArguments, PgStatement};
 use sqlx::{Execute, Postgres, SqlStr};
 
 use crate::error::{Error, ErrorKind};
+use crate::lease::{Connection, Traces};
 use crate::statement::{self, Kind};
 
 /// A statement that has been looked at, with the caller's arguments and no others.
@@ -13,6 +14,7 @@ pub(super) struct Plain {
     arguments: Option<PgArguments>,
     prepared: Option<PgStatement>,
     persistent: bool,
+    traces: Traces,
 }
 
 impl Plain {
@@ -33,8 +35,12 @@ impl Plain {
         })?;
         let persistent = query.persistent();
         let sql = query.sql();
-        check(sql.as_str())?;
+        let kind = check(sql.as_str())?;
         Ok(Self {
+            traces: match kind > Kind::Local {
+                true => Traces::Lasting,
+                false => Traces::None,
+            },
             sql,
             arguments,
             prepared,
@@ -43,17 +49,23 @@ impl Plain {
     }
 
     /// The same for a connection whose statements may be named, or not.
-    pub(super) fn named_if(mut self, caches: bool) -> Self {
-        self.persistent &= caches;
-        self
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::StatementRefused`] where it would leave something on the session of others.
+    pub(super) fn on(mut self, connection: &mut Connection) -> Result<Self, Error> {
+        connection.carries(self.traces)?;
+        self.persistent &= connection.caches();
+        Ok(self)
     }
 }
 
 /// Refuses what would end the transaction, and its record with it, or what the scanner could then
 /// no longer tell.
-pub(super) fn check(sql: &str) -> Result<(), Error> {
+pub(super) fn check(sql: &str) -> Result<Kind, Error> {
     // There is no context here, and so no setting of it.
-    let rule = match statement::inspect(sql, |_| false).kind {
+    let kind = statement::inspect(sql, |_| false).kind;
+    let rule = match kind {
         Kind::TransactionControl => {
             "a dangerous transaction is begun and ended by methods: DangerousRegistry::begin, \
              DangerousTx::commit and rollback"
@@ -63,7 +75,7 @@ pub(super) fn check(sql: &str) -> Result<(), Error> {
              and client_encoding, also in RESET ALL and DISCARD ALL"
         }
         Kind::Copy => "COPY streams, which a dangerous transaction does not: use SELECT or INSERT",
-        _ => return Ok(()),
+        _ => return Ok(kind),
     };
     Err(Error::new(ErrorKind::StatementRefused, rule))
 }

@@ -63,9 +63,10 @@ impl DangerousTx {
     ) -> Result<Option<Self>, Error> {
         let connection = lease.connection()?;
         // Nothing of it reaches anybody: the connection is closed, whatever becomes of this.
-        connection.note(Traces::Lasting);
+        connection.closes_after(Traces::Lasting);
+        let begin = format!("{}{}", connection.settings_of_transaction(), record.begin());
         lease.begins_transaction();
-        let begun = sqlx::raw_sql(AssertSqlSafe(record.begin()))
+        let begun = sqlx::raw_sql(AssertSqlSafe(begin))
             .fetch_one(lease.connection()?.raw())
             .await;
         match begun.and_then(|row| row.try_get(0)).map_err(Error::from) {
@@ -179,7 +180,7 @@ impl DangerousTx {
     ) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>> {
         Box::pin(async_stream::try_stream! {
             let connection = self.lease.connection()?;
-            let plain = plain?.named_if(connection.caches());
+            let plain = plain?.on(connection)?;
             let mut failure = None;
             {
                 let mut answers = connection.raw().fetch_many(plain);
@@ -240,7 +241,7 @@ impl<'c> Executor<'c> for &'c mut DangerousTx {
         let plain = Plain::new(query);
         Box::pin(async move {
             let connection = self.lease.connection()?;
-            let plain = plain?.named_if(connection.caches());
+            let plain = plain?.on(connection)?;
             let answer = connection.raw().fetch_optional(plain).await;
             answer.map_err(|error| self.seen(error))
         })
@@ -256,8 +257,9 @@ impl<'c> Executor<'c> for &'c mut DangerousTx {
     {
         Box::pin(async move {
             statement::check(sql.as_str())?;
-            let connection = self.lease.connection()?.raw();
-            let prepared = connection.prepare_with(sql, parameters).await;
+            let connection = self.lease.connection()?;
+            connection.may_prepare()?;
+            let prepared = connection.raw().prepare_with(sql, parameters).await;
             prepared.map_err(|error| self.seen(error))
         })
     }

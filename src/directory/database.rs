@@ -7,6 +7,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use super::secret::Secret;
 use crate::error::{Error, ErrorKind};
+use crate::pooler::Pooler;
 
 /// A database, the server it is on, and as whom to log in there.
 ///
@@ -29,9 +30,11 @@ pub struct Database {
     name: Arc<str>,
 }
 
+#[derive(Clone)]
 struct Server {
     options: PgConnectOptions,
     password: Option<Secret>,
+    pooler: Pooler,
 }
 
 /// By which a server is known: connections to it are counted together.
@@ -63,6 +66,7 @@ impl Database {
             server: Arc::new(Server {
                 options,
                 password: None,
+                pooler: Pooler::default(),
             }),
         }
     }
@@ -73,8 +77,30 @@ impl Database {
     pub fn password(self, password: Secret) -> Self {
         Self {
             server: Arc::new(Server {
-                options: self.server.options.clone(),
                 password: Some(password),
+                ..Server::clone(&self.server)
+            }),
+            name: self.name,
+        }
+    }
+
+    /// The same, and what is known of a pooler in front of the server. Default: it is found out.
+    ///
+    /// ```
+    /// use sqlx::postgres::PgConnectOptions;
+    /// use tenantry::{Database, Pooler};
+    ///
+    /// let server = PgConnectOptions::new_without_pgpass().host("pgbouncer.internal").port(6432);
+    /// let shop = Database::new(server.username("app").database("shop"))
+    ///     .pooler(Pooler::TransactionWithPreparedStatements);
+    /// # let _ = shop;
+    /// ```
+    #[must_use]
+    pub fn pooler(self, pooler: Pooler) -> Self {
+        Self {
+            server: Arc::new(Server {
+                pooler,
+                ..Server::clone(&self.server)
             }),
             name: self.name,
         }
@@ -92,6 +118,10 @@ impl Database {
     /// Its name on the server.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(crate) fn pooler_setting(&self) -> Pooler {
+        self.server.pooler
     }
 
     /// As whom to log in.

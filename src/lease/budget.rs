@@ -8,7 +8,8 @@ use crate::error::{Error, ErrorKind};
 ///
 /// A connection counts from before it is opened until the server itself says that its session is
 /// gone. For that question the registry keeps one session of its own to each server, which counts
-/// as well.
+/// as well. Behind a pooler, whose sessions do not end with our connections, those are counted as we
+/// see them, and no session is kept; see [`Pooler`](crate::Pooler).
 ///
 /// When all are in use, tenants that wait are served in turn: one grant each per round, in the
 /// order of their coming within a tenant. Idle connections are taken away first, the one that was

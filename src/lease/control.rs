@@ -4,6 +4,7 @@
 //! go, and `pg_stat_activity` may count the session for some time. So the server is asked.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,8 +13,10 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::Mutex as TurnMutex;
 use tokio::time::{sleep, timeout};
 
+use super::way::Way;
 use crate::directory::Database;
 use crate::error::{Error, ErrorKind};
+use crate::pooler::{Marked, Pooler, could_not_connect};
 
 /// Knows how many connections the server has for us, and which of them are gone.
 pub(super) struct Control {
@@ -26,24 +29,27 @@ pub(super) struct Control {
     closing: Mutex<BTreeSet<i32>>,
     /// One question at a time. `None` until the first, and after the session broke.
     session: TurnMutex<Option<PgConnection>>,
+    way: Arc<Way>,
 }
 
 /// How long the server may take to answer. One that is slower is asked anew.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Control {
-    pub(super) fn new(cap: usize, name: &str) -> Self {
+    pub(super) fn new(cap: usize, name: &str, way: Arc<Way>) -> Self {
         Self {
             cap,
             name: name.to_owned(),
             database: Mutex::default(),
             closing: Mutex::default(),
             session: TurnMutex::default(),
+            way,
         }
     }
 
     /// That there is a session to ask on, before the first connection is opened that has to be
-    /// counted.
+    /// counted. There is none where a pooler is in between: its sessions do not end with our
+    /// connections, and what we count are those.
     ///
     /// # Errors
     ///
@@ -54,20 +60,26 @@ impl Control {
     ///
     /// Cancel safe.
     pub(super) async fn ready(&self, pool: &Database) -> Result<(), Error> {
+        if pool.pooler_setting() != Pooler::Detect {
+            return Ok(());
+        }
         *self.database.lock() = Some(pool.named(&*self.name));
         let mut session = self.session.lock().await;
-        if session.is_none() {
-            *session = Some(self.connect().await?);
+        if session.is_none() && !self.way.has_pooler() {
+            *session = self.connect().await?;
         }
         Ok(())
     }
 
     /// Comes back when the server has no session of this number any more. While nobody answers,
-    /// it does not come back: what cannot be seen counts.
+    /// it does not come back: what cannot be seen counts. What a pooler hides is not counted.
     ///
     /// Those who ask at the same time share a question: on a busy server the answers would be late
     /// for all of them.
     pub(super) async fn gone(&self, backend: i32) {
+        if self.way.has_pooler() {
+            return;
+        }
         self.closing.lock().insert(backend);
         let mut pause = Duration::from_millis(1);
         loop {
@@ -95,9 +107,13 @@ impl Control {
         if closing.is_empty() {
             return Ok(()); // Who asked while we waited has asked for us too.
         }
-        let mut session = match place.take() {
-            Some(session) => session,
+        let session = match place.take() {
+            Some(session) => Some(session),
             None => self.connect().await?,
+        };
+        let Some(mut session) = session else {
+            self.closing.lock().clear();
+            return Ok(());
         };
         let gone: Vec<i32> = sqlx::query_scalar(GONE)
             .bind(&closing)
@@ -111,14 +127,14 @@ impl Control {
         Ok(())
     }
 
-    async fn connect(&self) -> Result<PgConnection, Error> {
+    /// `None` if there is a pooler in between.
+    async fn connect(&self) -> Result<Option<PgConnection>, Error> {
         let refused = |error: sqlx::Error| {
-            Error::new(
-                ErrorKind::Connect,
+            could_not_connect(
+                error,
                 "the session that counts the connections of a budget could not be opened: \
                  ConnectionBudget::control_database names its database",
             )
-            .with_source(error)
         };
         let database = self.database.lock().clone();
         let Some(database) = database else {
@@ -128,7 +144,14 @@ impl Control {
             .connect_options()
             .await?
             .disable_statement_logging();
-        let mut session = options.connect().await.map_err(refused)?;
+        let mut marked = Marked::connect(&options).await.map_err(refused)?;
+        let is_direct = marked.is_direct().await.map_err(refused)?;
+        let mut session = marked.connection;
+        if !is_direct {
+            self.way.found_a_pooler();
+            let _ = session.close().await;
+            return Ok(None);
+        }
         let places: i32 = sqlx::query_scalar(PLACES)
             .fetch_one(&mut session)
             .await
@@ -143,7 +166,7 @@ impl Control {
                 ),
             ));
         }
-        Ok(session)
+        Ok(Some(session))
     }
 
     /// Ends the session. It is opened again when there is a question.

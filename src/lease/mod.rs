@@ -8,6 +8,8 @@ mod control;
 mod options;
 mod pool;
 pub(crate) mod schedule;
+mod types;
+mod way;
 mod wire;
 
 use std::fmt;
@@ -104,6 +106,21 @@ impl Lease {
         self.checkout.as_ref().is_some_and(Checkout::is_fresh)
     }
 
+    /// Whether only what is in one transaction meets one session of the server.
+    pub(crate) fn is_lent(&self) -> bool {
+        self.looked_at().is_some_and(Connection::is_lent)
+    }
+
+    /// Whether it was opened before something came out of the way to the server that it should have
+    /// known.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.looked_at().is_some_and(Connection::is_outdated)
+    }
+
+    fn looked_at(&self) -> Option<&Connection> {
+        self.checkout.as_ref()?.look()
+    }
+
     /// The name of the database that it leads to.
     pub(crate) fn database(&self) -> Option<&str> {
         let checkout = self.checkout.as_ref()?;
@@ -194,7 +211,8 @@ async fn bring_in_order(mut unfit: Unfit<Postgres>, state: State) {
     let Some(connection) = checkout.connection() else {
         return;
     };
-    if connection.traces == Traces::Lasting {
+    let is_past_scrubbing = connection.is_lent() && connection.traces != Traces::None;
+    if connection.traces == Traces::Lasting || is_past_scrubbing {
         tracing::debug!("connection closed: a statement left something that cannot be scrubbed");
         return;
     }

@@ -14,8 +14,9 @@ use super::budget::ConnectionBudget;
 use super::control::Control;
 use super::options::PoolOptions;
 use super::schedule::{
-    Pool, PoolCounts, PoolLimits, Refusal, Server, ServerCounts, ServerLimits, TryLease,
+    Checkout, Pool, PoolCounts, PoolLimits, Refusal, Server, ServerCounts, ServerLimits, TryLease,
 };
+use super::way::Way;
 use super::wire::{Home, Owner, Postgres, Wire};
 use crate::directory::{Database, ServerKey};
 use crate::error::{Error, ErrorKind};
@@ -49,7 +50,7 @@ impl Connections {
         now: Instant,
     ) -> Result<Option<Lease>, NoLease> {
         match self.0.try_lease(tenant, true, now) {
-            TryLease::Leased(checkout) => Ok(Some(Lease::new(checkout))),
+            TryLease::Leased(checkout) => Ok(up_to_date(checkout)),
             TryLease::Wait => Ok(None),
             TryLease::Retired => Err(NoLease::Retired),
         }
@@ -64,7 +65,8 @@ impl Connections {
     pub(crate) async fn lease(&self, tenant: &TenantId) -> Result<Lease, NoLease> {
         loop {
             let mut lease = self.lease_untested(tenant).await?;
-            if lease.is_fresh() {
+            // Where sessions are lent a transaction is begun, which is a test.
+            if lease.is_fresh() || lease.is_lent() {
                 return Ok(lease);
             }
             lease.begins_statement();
@@ -82,18 +84,27 @@ impl Connections {
     ///
     /// Cancel safe.
     pub(crate) async fn lease_untested(&self, tenant: &TenantId) -> Result<Lease, NoLease> {
-        let now = Instant::now();
-        match self.0.try_lease(tenant, false, now) {
-            TryLease::Leased(checkout) => return Ok(Lease::new(checkout)),
-            TryLease::Retired => return Err(NoLease::Retired),
-            TryLease::Wait => {}
-        }
-        let mut place = self.0.wait(tenant, now);
-        match place.answer().await {
-            Ok(checkout) => Ok(Lease::new(checkout)),
-            Err(Refusal::Retired) => Err(NoLease::Retired),
-            Err(Refusal::Failed(error, after)) => {
-                Err(NoLease::Failed(error.with_retry_after(after)))
+        loop {
+            let now = Instant::now();
+            match self.0.try_lease(tenant, false, now) {
+                TryLease::Leased(checkout) => match up_to_date(checkout) {
+                    Some(lease) => return Ok(lease),
+                    None => continue,
+                },
+                TryLease::Retired => return Err(NoLease::Retired),
+                TryLease::Wait => {}
+            }
+            let mut place = self.0.wait(tenant, now);
+            match place.answer().await {
+                Ok(checkout) => {
+                    if let Some(lease) = up_to_date(checkout) {
+                        return Ok(lease);
+                    }
+                }
+                Err(Refusal::Retired) => return Err(NoLease::Retired),
+                Err(Refusal::Failed(error, after)) => {
+                    return Err(NoLease::Failed(error.with_retry_after(after)));
+                }
             }
         }
     }
@@ -159,6 +170,16 @@ impl Connections {
     pub(crate) fn in_use_by(&self) -> Vec<(TenantId, usize)> {
         self.0.in_use_by()
     }
+}
+
+/// `None`, and closed, if it was opened for what the way to the server is not.
+fn up_to_date(checkout: Checkout<Postgres>) -> Option<Lease> {
+    let mut lease = Lease::new(checkout);
+    if lease.is_outdated() {
+        lease.discard();
+        return None;
+    }
+    Some(lease)
 }
 
 impl fmt::Debug for Connections {
@@ -285,11 +306,17 @@ impl Servers {
                 Some(budget) => (budget.for_tenants(), budget.turn_of_a_tenant()),
                 None => (usize::MAX, std::time::Duration::ZERO),
             };
-            let control = self
-                .budget
-                .as_ref()
-                .map(|budget| Control::new(budget.for_tenants() + 1, budget.database()));
-            let wire = Wire::new(self.runtime.clone(), control, Arc::clone(&self.at_rest));
+            let way = Arc::<Way>::default();
+            let control = self.budget.as_ref().map(|budget| {
+                let cap = budget.for_tenants() + 1;
+                Control::new(cap, budget.database(), Arc::clone(&way))
+            });
+            let wire = Wire::new(
+                self.runtime.clone(),
+                control,
+                way,
+                Arc::clone(&self.at_rest),
+            );
             Server::new(ServerLimits { max, turn }, wire, self.epoch)
         });
         Arc::clone(server)

@@ -14,6 +14,7 @@ use super::connection::Connection;
 use super::control::Control;
 use super::options::PoolOptions;
 use super::schedule::{Driver, Pool, Server, Types};
+use super::way::Way;
 use crate::directory::Database;
 use crate::error::{Error, ErrorKind};
 use crate::preflight;
@@ -74,9 +75,10 @@ impl Home {
     }
 
     /// A connection that leads where it should, as a role that cannot step out of the isolation.
-    async fn open(&self) -> Result<Connection, Error> {
+    async fn open(&self, way: &Arc<Way>) -> Result<Connection, Error> {
         let options = self.database.connect_options().await?;
-        let mut connection = Connection::open(&options, &self.settings).await?;
+        let pooler = self.database.pooler_setting();
+        let mut connection = Connection::open(&options, pooler, way, &self.settings).await?;
         self.check_login(&connection)?;
         match &self.owner {
             Owner::Tenant(tenant) => {
@@ -132,14 +134,21 @@ pub(crate) struct Wire {
     runtime: Handle,
     /// Where connections are counted to the last.
     control: Option<Arc<Control>>,
+    way: Arc<Way>,
     at_rest: Arc<AtRest>,
 }
 
 impl Wire {
-    pub(super) fn new(runtime: Handle, control: Option<Control>, at_rest: Arc<AtRest>) -> Self {
+    pub(super) fn new(
+        runtime: Handle,
+        control: Option<Control>,
+        way: Arc<Way>,
+        at_rest: Arc<AtRest>,
+    ) -> Self {
         Self {
             runtime,
             control: control.map(Arc::new),
+            way,
             at_rest,
         }
     }
@@ -158,6 +167,7 @@ impl Wire {
 impl Driver<Postgres> for Wire {
     fn open(&self, pool: Arc<Pool<Postgres>>) {
         let control = self.control.clone();
+        let way = Arc::clone(&self.way);
         let span = match &pool.home().owner {
             Owner::Tenant(tenant) => tracing::debug_span!("open_connection", %tenant),
             Owner::Many | Owner::Dangerous => {
@@ -176,7 +186,7 @@ impl Driver<Postgres> for Wire {
                 if let Some(control) = &control {
                     control.ready(&home.database).await?;
                 }
-                home.open().await
+                home.open(&way).await
             };
             match timeout(home.options.acquire_timeout, open).await {
                 Ok(Ok(connection)) => opening.done(connection),
@@ -201,9 +211,11 @@ impl Driver<Postgres> for Wire {
             return;
         };
         self.runtime.spawn(async move {
-            let backend = connection.backend;
+            let gone_with_us = connection.ends_its_session().then_some(connection.backend);
             let _ = timeout(FAREWELL, connection.raw.close()).await;
-            control.gone(backend).await;
+            if let Some(backend) = gone_with_us {
+                control.gone(backend).await;
+            }
             pool.closed(Instant::now());
         });
     }

@@ -1,8 +1,8 @@
 //! What is asked of the role for dangerous access.
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Row as _};
 
-use super::refuse;
+use super::{findings, refuse};
 use crate::error::{Error, ErrorKind};
 
 /// Refuses a role that cannot write its record, or could do away with it.
@@ -20,24 +20,17 @@ use crate::error::{Error, ErrorKind};
 ///
 /// Nothing is changed. If the future is dropped, the connection has to be given up.
 pub(crate) async fn check_dangerous_role(connection: &mut PgConnection) -> Result<(), Error> {
-    let may_write: bool = sqlx::query_scalar(MAY_WRITE)
-        .persistent(false)
-        .fetch_one(&mut *connection)
-        .await?;
-    if !may_write {
+    let row = sqlx::raw_sql(MAY_WRITE).fetch_one(&mut *connection).await?;
+    if !row.try_get::<bool, _>(0)? {
         return Err(Error::new(
             ErrorKind::Installation,
             "the database has no record of dangerous access, or the role may not write to it: \
              run tenantry::sql::DangerousAccess::install on it for this role",
         ));
     }
-    let findings: Vec<(String, String)> = sqlx::query_as(ROLE)
-        .persistent(false)
-        .fetch_all(connection)
-        .await?;
     refuse(
         "the role for dangerous access can do away with the record of it:",
-        &findings,
+        &findings(connection, ROLE).await?,
     )
 }
 

@@ -55,6 +55,15 @@ pub(crate) struct Place {
     pub(crate) schema: Option<Arc<str>>,
 }
 
+impl Place {
+    /// Whether a single statement has to be in a transaction that we begin: for a tenant with a
+    /// schema of its own, because names are resolved before any argument is looked at, and where
+    /// only a transaction has a session.
+    pub(crate) fn needs_transaction(&self) -> bool {
+        self.schema.is_some() || self.lease.is_lent()
+    }
+}
+
 /// For whom a connection is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {

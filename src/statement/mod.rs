@@ -33,8 +33,11 @@ pub(crate) enum Kind {
     /// INSERT, UPDATE, DELETE, MERGE, WITH around one of them, SELECT .. FOR UPDATE or SHARE;
     /// EXPLAIN of such.
     Write,
-    /// One of the two above that calls a function which may change the session: `set_config`, an
-    /// advisory lock of the session.
+    /// What is neither and ends with its transaction all the same: SET LOCAL, SET CONSTRAINTS, LOCK,
+    /// NOTIFY.
+    Local,
+    /// Reads or writes and calls a function which may change the session: `set_config`, an advisory lock
+    /// of the session.
     SessionCall,
     /// Whatever else leaves only traces that a scrub of the session removes, and every statement
     /// that is not known here.
@@ -156,6 +159,8 @@ fn statement(scanner: &mut Scanner<'_>, protected: &dyn Fn(&str) -> bool) -> (Ki
         keyword::PREPARE if next_is(scanner, b"transaction") => Kind::TransactionControl,
         keyword::PREPARE | keyword::EXECUTE | keyword::LOAD => Kind::Lasting,
         keyword::COPY => Kind::Copy,
+        _ if first.eq_ignore_ascii_case(b"lock") => Kind::Local,
+        _ if first.eq_ignore_ascii_case(b"notify") => Kind::Local,
         _ if first.eq_ignore_ascii_case(b"savepoint") => Kind::TransactionControl,
         _ if first.eq_ignore_ascii_case(b"deallocate") => Kind::Lasting,
         _ => Kind::Session,
@@ -365,6 +370,7 @@ impl Body {
 /// The kind of a SET or RESET, from what follows that word (`VariableSetStmt` in gram.y).
 fn set(mut scanner: Scanner<'_>, protected: &dyn Fn(&str) -> bool) -> Kind {
     // SESSION and LOCAL are no part of the name, unless what comes next says that they are.
+    let mut is_local = false;
     while next_is(&scanner, b"session") || next_is(&scanner, b"local") {
         let mut behind = scanner.clone();
         behind.next();
@@ -378,6 +384,7 @@ fn set(mut scanner: Scanner<'_>, protected: &dyn Fn(&str) -> bool) -> Kind {
         if named || !matches!(behind.clone().next(), Token::Word(_) | Token::Quoted { .. }) {
             break;
         }
+        is_local = next_is(&scanner, b"local");
         scanner = behind;
     }
     if next_is(&scanner, b"transaction") {
@@ -424,6 +431,8 @@ fn set(mut scanner: Scanner<'_>, protected: &dyn Fn(&str) -> bool) -> Kind {
         // With these changed, the server would read the next text otherwise than the scanner.
         "standard_conforming_strings" | "client_encoding" => Kind::Context,
         name if protected(name) => Kind::Context,
+        "constraints" if !assigned => Kind::Local,
+        _ if is_local => Kind::Local,
         _ => Kind::Session,
     }
 }

@@ -122,6 +122,26 @@ fn write() {
 }
 
 #[test]
+fn local() {
+    all(
+        Local,
+        &[
+            "lock table t",
+            "LOCK t in share mode nowait",
+            "notify x, 'y'",
+            "set local work_mem to 5",
+            "set/**/local session.foo = 1",
+            "set local local.foo = 1",
+            "set local role x",
+            "set local time zone 'UTC'",
+            "set constraints all deferred",
+            "set constraints app.c, d immediate",
+            "select 1; set local work_mem = '5MB'; delete from t",
+        ],
+    );
+}
+
+#[test]
 fn session() {
     all(
         Session,
@@ -131,7 +151,6 @@ fn session() {
             "listen x",
             "declare c cursor for select 1",
             "fetch c",
-            "lock table t",
             "call p()",
             "do 'begin commit; end'",
             "discard plans",
@@ -164,12 +183,12 @@ fn session() {
             "\u{feff}select 1",
             "select\u{a0}1",
             "set work_mem = '5MB'",
-            "set local work_mem to 5",
             "set time zone 'UTC'",
             "set role x",
             "set session role x",
             "reset role",
-            "set constraints all deferred",
+            "set constraints.mode = 1",
+            "set session constraints to 1",
             "set session.foo = 1",
             "set local = 1",
             "set search_path to app",

@@ -54,6 +54,9 @@ impl TenantTx {
     /// Cancel safe.
     pub async fn dangerous_connection(&mut self) -> Result<&mut PgConnection, Error> {
         self.settle().await?;
+        // What was in other hands is not taken back: it may be another connection by now, or sqlx
+        // may count it as inside a transaction of its own.
+        self.lease.connection()?.carries(Traces::Lasting)?;
         if self.hatch.began.is_none() {
             let began = sqlx::query_scalar(BEGAN).fetch_one(&mut *self).await?;
             self.hatch.began = Some(began);
@@ -62,9 +65,6 @@ impl TenantTx {
         self.send(&context).await?;
         self.hatch.is_open = true;
         let connection = self.lease.connection()?;
-        // What was in other hands is not taken back: it may be another connection by now, or sqlx
-        // may count it as inside a transaction of its own.
-        connection.note(Traces::Lasting);
         // Texts that were prepared with the scope argument would be taken for plain ones.
         let cleared = connection.raw().clear_cached_statements().await;
         cleared.map_err(|error| self.seen(error))?;

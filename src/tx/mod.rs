@@ -25,7 +25,7 @@ use crate::argument::{self, Admitted, Place, Scoped};
 use crate::assertion::Assertion;
 use crate::context::TenantContext;
 use crate::error::{Error, ErrorKind, is_connection_lost};
-use crate::lease::{Lease, Traces};
+use crate::lease::Lease;
 use crate::settings::ContextSettings;
 
 pub use commit::CommitError;
@@ -90,8 +90,10 @@ impl TenantTx {
         options: &TxOptions,
         schema: Option<&str>,
     ) -> Result<Option<Self>, Error> {
+        let connection = lease.connection()?;
+        connection.belongs_to(assertion.tenant())?;
+        let first = connection.settings_of_transaction();
         let message = options.begin(assertion.set_local(), schema)?;
-        lease.connection()?.belongs_to(assertion.tenant())?;
         lease.begins_transaction();
         let connection = lease.connection()?;
         // A tenant's own database may have no policies, and statements of the simple protocol
@@ -100,7 +102,7 @@ impl TenantTx {
             Some(_) => assertion.question(),
             None => "",
         };
-        let message = format!("{question}{message}");
+        let message = format!("{question}{first}{message}");
         let sent = connection.raw().execute(AssertSqlSafe(message)).await;
         let Err(error) = sent.map_err(Error::from) else {
             return Ok(Some(Self {
@@ -123,6 +125,29 @@ impl TenantTx {
             return Err(error);
         }
         Ok(None)
+    }
+
+    /// The same transaction once more, on the same connection: it has no stale statements then, and
+    /// has learnt what it did not know. `None` if that is lost, or no longer of use.
+    pub(crate) async fn begin_anew(
+        mut self,
+        options: &TxOptions,
+        schema: Option<&str>,
+    ) -> Result<Option<Self>, Error> {
+        if self.send("ROLLBACK").await.is_err() {
+            return Ok(None);
+        }
+        self.lease.finished();
+        if self.lease.is_outdated() {
+            return Ok(None);
+        }
+        let (mut lease, assertion, names) = (self.lease, self.assertion, self.names);
+        lease.begins_transaction();
+        let cleared = lease.connection()?.raw().clear_cached_statements().await;
+        if cleared.is_err() {
+            return Ok(None);
+        }
+        Self::begin(lease, &assertion, &names, options, schema).await
     }
 
     /// Who acts.
@@ -247,8 +272,7 @@ impl TenantTx {
         } else if let sqlx::Error::Database(database) = &error {
             let failure = Failure::new(database.as_ref());
             if let (true, Ok(connection)) = (failure.stale_plan, self.lease.connection()) {
-                // The scrub drops the stale statements, so that another attempt finds none.
-                connection.note(Traces::Scrubbable);
+                connection.has_stale_statements();
             }
             self.failure.get_or_insert(failure);
         }
@@ -295,7 +319,7 @@ impl TenantTx {
     async fn scoped(&mut self, admitted: Admitted) -> Result<Scoped, Error> {
         self.settle().await?;
         let connection = self.lease.connection()?;
-        connection.note(admitted.traces());
+        connection.carries(admitted.traces())?;
         admitted.scoped(&self.assertion, connection)
     }
 
@@ -392,6 +416,7 @@ impl<'c> Executor<'c> for &'c mut TenantTx {
         Box::pin(async move {
             self.settle().await?;
             let connection = self.lease.connection()?;
+            connection.may_prepare()?;
             let types = argument::parameters(
                 sql.as_str(),
                 parameters,

@@ -74,15 +74,10 @@ impl Follower {
     ///
     /// Dropped, it closes the connection, and what is known stays as it was.
     pub(super) async fn open(&mut self) -> Result<Session, Error> {
-        let refused = |error: sqlx::Error| {
-            Error::new(
-                ErrorKind::Connect,
-                "no connection to the control database could be opened",
-            )
-            .with_source(error)
-        };
         let options = self.control.connect_options().await?;
-        let mut listener = listen::connect(options, PATIENCE).await.map_err(refused)?;
+        let pooler = self.control.pooler_setting();
+        let failure = "no connection to the control database could be opened";
+        let mut listener = listen::connect(options, pooler, PATIENCE, failure).await?;
         // What the server notifies at WARNING sqlx logs.
         in_time(listener.execute("SET client_min_messages = error")).await?;
         in_time(listener.listen(sql::CHANNEL)).await?;

@@ -43,8 +43,8 @@ use known::Known;
 /// ask for it is an error. A tenant that was added a moment ago may not be known yet: who adds one
 /// and goes on with it at once waits for it on [`changes`](TenantDirectory::changes).
 ///
-/// Notifications need a session, so the connection must not lead through a pooler that shares
-/// sessions out by transaction, nor to a standby.
+/// Notifications need a session, so the connection must not lead through a pooler that lends
+/// sessions by transaction, which is refused (see [`Pooler`](crate::Pooler)), nor to a standby.
 ///
 /// Clones share what they know, and the task.
 ///
