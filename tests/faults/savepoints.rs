@@ -81,22 +81,30 @@ async fn savepoint_on_a_network_that_goes_silent() {
     }
 }
 
-/// What is thrown away in the message of COMMIT itself.
+/// What is thrown away in the message of COMMIT itself, a failure with it: the rest may be kept.
 #[tokio::test]
 async fn commit_behind_a_savepoint_that_was_dropped() {
     let stage = Stage::new(false).await;
-    let tally = sweep(&stage, async |trial| {
-        let a = trial.a().await;
-        let mut tx = a.begin().await.expect("begun");
-        write(&mut tx, trial).await.expect("written");
-        let mut savepoint = tx.savepoint().await.expect("set");
-        write(&mut savepoint, trial).await.expect("written");
-        drop(savepoint);
-        trial.arm();
-        let committed = tx.commit().await;
-        trial.disarm().await;
-        trial.judge(committed, trial.kept().await, 1).await;
-    })
-    .await;
-    tally.unknown_was_unknown();
+    for fails in [false, true] {
+        let tally = sweep(&stage, async |trial| {
+            let a = trial.a().await;
+            let mut tx = a.begin().await.expect("begun");
+            write(&mut tx, trial).await.expect("written");
+            let mut savepoint = tx.savepoint().await.expect("set");
+            write(&mut savepoint, trial).await.expect("written");
+            if fails {
+                let refused = sqlx::query("INSERT INTO notes (body) VALUES (NULL)")
+                    .execute(&mut *savepoint)
+                    .await;
+                refused.expect_err("refused");
+            }
+            drop(savepoint);
+            trial.arm();
+            let committed = tx.commit().await;
+            trial.disarm().await;
+            trial.judge(committed, trial.kept().await, 1).await;
+        })
+        .await;
+        tally.unknown_was_unknown();
+    }
 }

@@ -2,6 +2,7 @@
 
 /// Which way something goes through a [`FaultProxy`](super::FaultProxy).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "there is no third way")]
 pub enum Direction {
     /// What the client says.
     ToServer,
