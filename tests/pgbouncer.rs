@@ -561,7 +561,7 @@ async fn budget_counts_connections_to_the_pooler_and_waits_for_no_session() {
                 for _ in 0..connections {
                     open.push(scope.clone());
                 }
-                let asked = open.iter().map(|scope| notes(scope));
+                let asked = open.iter().map(notes);
                 for seen in futures_util::future::join_all(asked).await {
                     assert_eq!(seen.expect("notes").len(), 1, "{setting:?}");
                 }

@@ -260,7 +260,7 @@ fn tokens(shown: &Shown) {
     );
     let fields = [("authorization", &*token), ("x-tenant-id", "c4n4ry!")];
     let head = RequestHead::new(Some("c4n4ry!"), "/c4n4ry/%00", &fields);
-    shown.look(&head);
+    shown.look(head);
     let bearer = token.trim_start_matches("Bearer ");
     shown.look(resolver.verify(bearer).expect_err("another key"));
     shown.look(ResolveErrorKind::TokenExpired);

@@ -20,7 +20,7 @@ pub enum TenantType {
 
 impl TenantType {
     /// The type of a new column.
-    pub(super) fn sql(self) -> &'static str {
+    pub(crate) fn sql(self) -> &'static str {
         match self {
             Self::Uuid => "uuid",
             Self::BigInt => "bigint",

@@ -129,21 +129,6 @@ impl Installation {
         TrailTables::new(self.clone())
     }
 
-    /// The role of the application.
-    #[cfg(feature = "testing")]
-    pub(crate) fn role(&self) -> &str {
-        &self.application_role
-    }
-
-    /// The name and the type of the tenant column.
-    #[cfg(feature = "testing")]
-    pub(crate) fn column(&self) -> (String, &'static str) {
-        (
-            self.column.name.clone().into_owned(),
-            self.column.kind.sql(),
-        )
-    }
-
     /// The script as text: one statement, to be run by the owner of the database.
     ///
     /// # Errors
@@ -173,22 +158,6 @@ impl Installation {
     /// or not at all; the connection has to be given up, because its answer is still under way.
     pub async fn install(&self, connection: &mut PgConnection) -> Result<(), Error> {
         script::run(connection, self.sql()?).await
-    }
-
-    pub(crate) fn application_role(&self) -> &str {
-        &self.application_role
-    }
-
-    pub(crate) fn context_settings(&self) -> &ContextSettings {
-        &self.settings
-    }
-
-    pub(crate) fn tenant_column_name(&self) -> &str {
-        &self.column.name
-    }
-
-    pub(crate) fn tenant_type(&self) -> TenantType {
-        self.column.kind
     }
 
     pub(super) fn check(&self) -> Result<(), Error> {
@@ -332,6 +301,26 @@ impl Installation {
 ",
             kept = Refusal::TemporaryKept.raise(),
         )
+    }
+}
+
+/// What tests of users are made from.
+#[cfg(feature = "testing")]
+impl Installation {
+    pub(crate) fn application_role(&self) -> &str {
+        &self.application_role
+    }
+
+    pub(crate) fn context_settings(&self) -> &ContextSettings {
+        &self.settings
+    }
+
+    pub(crate) fn tenant_column_name(&self) -> &str {
+        &self.column.name
+    }
+
+    pub(crate) fn tenant_type(&self) -> TenantType {
+        self.column.kind
     }
 }
 

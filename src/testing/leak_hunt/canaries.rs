@@ -53,11 +53,10 @@ impl Canaries {
     /// In databases that are installed like this: for this role of the application, with this
     /// tenant column where tenants share.
     pub fn new(installation: &Installation) -> Self {
-        let (column, column_type) = installation.column();
         Self {
-            role: installation.role().to_owned(),
-            column,
-            column_type,
+            role: installation.application_role().to_owned(),
+            column: installation.tenant_column_name().to_owned(),
+            column_type: installation.tenant_type().sql(),
             installation: installation.clone(),
             homes: Vec::new(),
         }

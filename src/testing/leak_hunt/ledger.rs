@@ -38,8 +38,9 @@ struct Written {
     count: u64,
 }
 
-/// How many findings are kept; the others are counted.
-const KEPT: usize = 200;
+/// How many findings of a kind are kept; the others are counted. Of each kind: what is frequent must
+/// not hide what is rare.
+const KEPT: usize = 50;
 
 impl Ledger {
     pub(super) fn new(seed: u64, has_tables: bool, stops_at_first: bool) -> Self {
@@ -175,7 +176,8 @@ impl Ledger {
             let mut findings = self.findings.lock();
             findings.count += 1;
             let is_known = findings.kept.iter_mut().any(|kept| kept.is_again(&finding));
-            if !is_known && findings.kept.len() < KEPT {
+            let is_alike = |kept: &&Finding| kept.kind() == finding.kind();
+            if !is_known && findings.kept.iter().filter(is_alike).count() < KEPT {
                 findings.kept.push(finding);
             }
         }
@@ -198,5 +200,24 @@ impl Ledger {
     pub(super) fn findings(&self) -> (Vec<Finding>, u64) {
         let findings = self.findings.lock();
         (findings.kept.clone(), findings.count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::leak_hunt::FindingKind;
+
+    #[test]
+    fn what_is_frequent_does_not_hide_what_is_rare() {
+        let ledger = Ledger::new(1, false, false);
+        for number in 0..1_000 {
+            ledger.add(Finding::new(FindingKind::ForeignRow, format!("t{number}")));
+        }
+        ledger.add(Finding::new(FindingKind::Stuck, "t0"));
+        let (kept, count) = ledger.findings();
+        assert_eq!(count, 1_001);
+        assert_eq!(kept.len(), KEPT + 1);
+        assert_eq!(kept[KEPT].kind(), FindingKind::Stuck);
     }
 }

@@ -59,7 +59,7 @@ impl Report {
         assert!(self.is_clean(), "tenants are not kept apart:\n{self}");
     }
 
-    /// What was found, the first two hundred; the same row in the same turn is one of them.
+    /// What was found, the first fifty of each kind; the same row in the same turn is one of them.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
     }
