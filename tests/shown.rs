@@ -39,7 +39,7 @@ use tenantry::{
     Authorizer, CommitError, ConnectionBudget, ContextSettings, Database, DirectoryChange,
     EagerPools, Error, ErrorKind, EvictionCause, ForEachTenant, HeaderResolver, HostResolver,
     IsolationLevel, LazyPools, NumberSeries, PathResolver, Permission, PermissionPattern,
-    Placement, Platform, PlatformJob, PoolOptions, PostgresDirectory, Reader, RequestHead,
+    Placement, Platform, PlatformJob, PoolOptions, Pooler, PostgresDirectory, Reader, RequestHead,
     ResolveError, ResolveErrorKind, RetryPolicy, RoleAdmin, Secret, StaticDirectory, Stopped,
     TenantContext, TenantDirectory as _, TenantJob, TenantRecord, TenantRegistry,
     TenantResolver as _, TenantState, Trail, TrailEntry, TrailQuery, TxOptions, UniqueSeries,
@@ -172,6 +172,7 @@ fn plain(shown: &Shown) {
     shown.look(LazyPools::default());
     shown.look(ForEachTenant::default());
     shown.look(EvictionCause::Idle);
+    shown.look(Pooler::Detect);
     shown.look(Stopped::Failures);
     shown.look(IsolationLevel::Serializable);
     shown.look(RetryPolicy::default());
