@@ -114,10 +114,12 @@ impl Marked {
     }
 }
 
-/// PgBouncer says so of all that it does not like, a start-up parameter among it.
+/// Of a start-up option, which PostgreSQL takes: with 08P01, as PgBouncer says of all that it does
+/// not like, or with 0A000, as the proxy of Amazon RDS
+/// (<https://github.com/psycopg/psycopg2/issues/1577>).
 pub(crate) fn is_refusal(error: &sqlx::Error) -> bool {
-    let database = error.as_database_error();
-    database.is_some_and(|error| error.code().as_deref() == Some("08P01"))
+    let code = error.as_database_error().and_then(|error| error.code());
+    matches!(code.as_deref(), Some("08P01" | "0A000"))
 }
 
 /// What to say of a connection that could not be opened. The words of a pooler are looked at only

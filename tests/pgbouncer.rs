@@ -10,6 +10,8 @@
 mod folder;
 #[path = "support/pgbouncer.rs"]
 mod pgbouncer;
+#[path = "pgbouncer/refusing.rs"]
+mod refusing;
 mod support;
 
 use std::time::Duration;
@@ -340,6 +342,20 @@ async fn start_up_parameter_that_is_refused_is_told_with_what_to_set() {
     let registry = registry_of(without, Pooler::Detect, 1).await;
     let seen = notes(&scope(&registry, A).await).await.expect("notes");
     assert_eq!(seen, [format!("a note of {A}")]);
+}
+
+/// Whatever the words, who refuses what PostgreSQL takes is not PostgreSQL.
+#[tokio::test]
+async fn pooler_that_refuses_options_as_a_feature_is_found_out() {
+    let world = world(&[A]).await;
+    let pooler = refusing::Refusing::start(&world.app).await;
+    let registry = registry_of(pooler.before(&world.app), Pooler::Detect, 1).await;
+    let scope = scope(&registry, A).await;
+    assert_eq!(notes(&scope).await.expect("notes"), ["a note of acorn"]);
+    let mut tx = scope.begin().await.expect("begun");
+    let refused = sqlx::raw_sql("SET work_mem = '8MB'").execute(&mut tx).await;
+    let refused = Error::from(refused.expect_err("the session is not ours"));
+    assert_eq!(refused.kind(), ErrorKind::StatementRefused, "{refused}");
 }
 
 /// A scope through a pooler with one session, and another client that gets whatever is left there.

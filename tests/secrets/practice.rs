@@ -65,11 +65,16 @@ async fn permissions(world: &World, a: &TenantScope) -> Vec<Error> {
     let nobody = roles.assign("c4n4ry nobody", "c4n4ry role").await;
     errors.extend(nobody.err());
     drop(tx);
+    // Nobody can tell while the table is locked.
+    let mut owner = world.admin().await;
+    let locked = owner.execute("BEGIN; LOCK TABLE tenantry.members");
+    locked.await.expect("locked");
     let impatient = Authorizer::builder()
-        .timeout(Duration::from_nanos(1))
+        .timeout(Duration::from_millis(50))
         .build();
     let impatient = impatient.await.expect("an authorizer");
     errors.extend(impatient.require(a, &WRITE).await.err());
+    owner.execute("ROLLBACK").await.expect("free again");
     errors
 }
 
