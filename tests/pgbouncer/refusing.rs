@@ -9,13 +9,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
 /// Ends with the listener; what is connected ends with its client.
-pub struct Refusing {
+pub(crate) struct Refusing {
     port: u16,
     listener: AbortHandle,
 }
 
 impl Refusing {
-    pub async fn start(server: &PgConnectOptions) -> Self {
+    pub(crate) async fn start(server: &PgConnectOptions) -> Self {
         let target = (server.get_host().to_owned(), server.get_port());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let listener = listener.expect("a port");
@@ -33,7 +33,7 @@ impl Refusing {
     }
 
     /// The same server and role, through this.
-    pub fn before(&self, options: &PgConnectOptions) -> PgConnectOptions {
+    pub(crate) fn before(&self, options: &PgConnectOptions) -> PgConnectOptions {
         let options = options.clone().host("127.0.0.1").port(self.port);
         options.ssl_mode(PgSslMode::Disable)
     }
