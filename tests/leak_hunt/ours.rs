@@ -22,14 +22,23 @@ const ROLE: &str = "app";
 async fn ours_shared_tables_one_connection() {
     let site = Site::new(4, 0).await;
     let registry = site.registry(1, |builder| builder).await;
-    site.hunt(&registry).await;
+    site.hunt(RegistrySubject::new(&registry), &registry).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ours_shared_tables_many_connections() {
     let site = Site::new(4, 0).await;
     let registry = site.registry(8, |builder| builder).await;
-    site.hunt(&registry).await;
+    site.hunt(RegistrySubject::new(&registry), &registry).await;
+}
+
+/// What services do most, and therefore most often.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ours_single_statements() {
+    let site = Site::new(4, 2).await;
+    let registry = site.registry(3, |builder| builder).await;
+    let subject = RegistrySubject::new(&registry).only(&["statement", "write", "prepared"]);
+    site.hunt(subject, &registry).await;
 }
 
 /// Fewer pools than tenants: they change hands all the time.
@@ -38,7 +47,7 @@ async fn ours_databases_one_connection() {
     let site = Site::new(0, 4).await;
     let lazy = LazyPools::default().max_pools(3);
     let registry = site.registry(1, |builder| builder.lazy(lazy)).await;
-    site.hunt(&registry).await;
+    site.hunt(RegistrySubject::new(&registry), &registry).await;
 }
 
 /// Some share, some do not, and some have a schema of their own; under a cap that has them take turns.
@@ -51,7 +60,7 @@ async fn ours_mixed_many_connections() {
             builder.lazy(LazyPools::default()).budget(budget)
         })
         .await;
-    site.hunt(&registry).await;
+    site.hunt(RegistrySubject::new(&registry), &registry).await;
 }
 
 /// The hunt sees what the database keeps apart, too.
@@ -136,7 +145,7 @@ impl Site {
         with(builder).build().await.expect("a registry")
     }
 
-    async fn hunt(self, registry: &TenantRegistry) {
+    async fn hunt(self, subject: RegistrySubject, registry: &TenantRegistry) {
         let admin = self.server.connect_options();
         let tenants = || self.tenants.iter().cloned();
         // What is rare in fifteen seconds need not be as often in an hour.
@@ -151,7 +160,7 @@ impl Site {
             .disturbance(eviction.every(every(250)))
             .disturbance(Disturbance::suspension(&self.directory, tenants()))
             .disturbance(restart.every(every(7_000)))
-            .run(RegistrySubject::new(registry))
+            .run(subject)
             .await;
         println!("{report}");
         report.assert_clean();

@@ -34,6 +34,7 @@ use reading::Statements;
 pub struct RegistrySubject {
     registry: TenantRegistry,
     statements: Arc<Statements>,
+    operations: Vec<&'static str>,
 }
 
 impl RegistrySubject {
@@ -42,7 +43,26 @@ impl RegistrySubject {
         Self {
             registry: registry.clone(),
             statements: Arc::new(Statements::new(registry.settings())),
+            operations: OPERATIONS.to_vec(),
         }
+    }
+
+    /// Only these operations, of those that [`operations`](Subject::operations) tells: to have more of
+    /// them in the same time.
+    ///
+    /// # Panics
+    ///
+    /// If one is not among them.
+    pub fn only(mut self, operations: &[&str]) -> Self {
+        for chosen in operations {
+            assert!(
+                OPERATIONS.contains(chosen),
+                "no operation is called {chosen:?}; there are {OPERATIONS:?}"
+            );
+        }
+        self.operations
+            .retain(|operation| operations.contains(operation));
+        self
     }
 
     fn context(turn: &Turn) -> TenantContext {
@@ -80,7 +100,7 @@ const OPERATIONS: [&str; 21] = [
 #[async_trait]
 impl Subject for RegistrySubject {
     fn operations(&self) -> &[&'static str] {
-        &OPERATIONS
+        &self.operations
     }
 
     async fn work(&self, turn: Turn) -> Result<(), Error> {
