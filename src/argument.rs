@@ -291,3 +291,134 @@ impl Encode<'_, Postgres> for ScopeArgument<'_> {
         Some(PgTypeInfo::with_oid(self.oid))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCOPE: Oid = Oid(70_000);
+
+    fn prepared(sql: &str, named: &[PgTypeInfo], place: Place) -> Result<Vec<u32>, ErrorKind> {
+        let names = ContextSettings::default();
+        let types = parameters(sql, named, &names, place, SCOPE);
+        types
+            .map(|types| {
+                types
+                    .iter()
+                    .filter_map(|t| t.oid().map(|oid| oid.0))
+                    .collect()
+            })
+            .map_err(|error| error.kind())
+    }
+
+    fn admitted(sql: &'static str, bound: usize, place: Place) -> Result<Admitted, ErrorKind> {
+        let mut query = sqlx::query(sql);
+        for number in 0..bound {
+            query = query.bind(i64::try_from(number).expect("a small one"));
+        }
+        let names = ContextSettings::default();
+        Admitted::new(query, place, &names).map_err(|error| error.kind())
+    }
+
+    const REFUSED: ErrorKind = ErrorKind::StatementRefused;
+
+    #[test]
+    fn types_are_the_callers_then_the_servers_then_the_scope() {
+        let bigint = [PgTypeInfo::with_oid(Oid(20))];
+        let read = |sql, named: &[_]| prepared(sql, named, Place::Scope);
+        assert_eq!(read("SELECT 1", &[]), Ok(vec![SCOPE.0]));
+        assert_eq!(read("SELECT $1, $3", &[]), Ok(vec![0, 0, 0, SCOPE.0]));
+        assert_eq!(read("SELECT $2", &bigint), Ok(vec![20, 0, SCOPE.0]));
+        assert_eq!(read("SELECT 1", &bigint), Ok(vec![20, SCOPE.0]));
+        let most = prepared("SELECT $65534", &[], Place::Scope).map(|types| types.len());
+        assert_eq!(most, Ok(65_535));
+        assert_eq!(read("SELECT $65535", &[]), Err(REFUSED));
+    }
+
+    /// A statement of each kind, and whether it is prepared outside and inside a transaction.
+    #[test]
+    fn what_is_prepared_depends_on_where() {
+        for (sql, outside, inside) in [
+            ("SELECT 1", true, true),
+            ("DELETE FROM t", true, true),
+            ("SET LOCAL enable_sort = off", false, false),
+            (
+                "SELECT set_config('enable_sort', 'off', false)",
+                false,
+                true,
+            ),
+            ("SET enable_sort = off", false, false),
+            ("DEALLOCATE ALL", false, false),
+            ("COPY t TO STDOUT", false, false),
+            ("RESET ALL", false, false),
+            ("COMMIT", false, false),
+        ] {
+            let is_prepared = |place| match prepared(sql, &[], place) {
+                Ok(types) => types == [SCOPE.0],
+                Err(kind) => {
+                    assert_eq!(kind, REFUSED, "{sql}");
+                    false
+                }
+            };
+            assert_eq!(is_prepared(Place::Scope), outside, "{sql}");
+            assert_eq!(is_prepared(Place::Transaction), inside, "{sql}");
+        }
+    }
+
+    /// The same for what is executed, with how it is sent and what it may leave.
+    #[test]
+    fn what_is_executed_depends_on_where() {
+        use Traces::{Lasting, None as Nothing, Scrubbable};
+        for (sql, outside, inside) in [
+            ("SELECT 1", true, Some((false, Nothing))),
+            ("DELETE FROM t", true, Some((false, Nothing))),
+            ("SET LOCAL enable_sort = off", false, Some((true, Nothing))),
+            (
+                "SELECT set_config('enable_sort', 'off', false)",
+                false,
+                Some((false, Scrubbable)),
+            ),
+            ("SET enable_sort = off", false, Some((true, Scrubbable))),
+            ("DEALLOCATE ALL", false, Some((true, Lasting))),
+            ("COPY t TO STDOUT", false, None),
+            ("RESET ALL", false, None),
+            ("COMMIT", false, None),
+        ] {
+            assert_eq!(admitted(sql, 0, Place::Scope).is_ok(), outside, "{sql}");
+            let inside_is = match admitted(sql, 0, Place::Transaction) {
+                Ok(admitted) => Some((admitted.is_simple(), admitted.traces())),
+                Err(kind) => {
+                    assert_eq!(kind, REFUSED, "{sql}");
+                    None
+                }
+            };
+            assert_eq!(inside_is, inside, "{sql}");
+        }
+    }
+
+    #[test]
+    fn an_argument_takes_a_utility_statement_out_of_the_simple_protocol() {
+        let notify = admitted("SET LOCAL enable_sort = off", 1, Place::Transaction);
+        assert!(!notify.expect("admitted").is_simple());
+    }
+
+    #[test]
+    fn a_parameter_without_a_value_is_refused() {
+        assert!(admitted("SELECT $1", 0, Place::Scope).is_err());
+        assert!(admitted("SELECT $2", 1, Place::Scope).is_err());
+        assert!(admitted("SELECT $2", 2, Place::Scope).is_ok());
+        assert!(admitted("SELECT 1", 1, Place::Scope).is_ok());
+    }
+
+    #[test]
+    fn who_only_reads_does_not_write() {
+        let only = |sql| {
+            let admitted = admitted(sql, 0, Place::Transaction).expect("admitted");
+            admitted.only_reads().is_ok()
+        };
+        assert!(only("SELECT 1"));
+        assert!(only(""));
+        assert!(!only("DELETE FROM t"));
+        assert!(!only("SET LOCAL enable_sort = off"));
+    }
+}
