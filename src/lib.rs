@@ -2,6 +2,8 @@
 
 mod argument;
 mod assertion;
+#[cfg(feature = "audit")]
+pub mod audit;
 mod authz;
 mod context;
 mod dangerous;

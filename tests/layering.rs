@@ -23,6 +23,7 @@ const LAYERS: Table = &[
     ("job", &["registry", "scope", "context", "error"]),
     ("sqlite", &["tx", "slots", "lease", "context", "tenant", "error"]),
     ("web", &["authz", "resolve", "registry", "scope", "tx", "tenant", "error"]),
+    ("audit", &["sql", "settings", "quote", "error"]),
     ("authz", &["scope", "tx", "slots", "directory", "sql", "listen", "tenant", "error", "sync"]),
     ("resolve", &["context", "tenant", "error"]),
     ("series", &["reader", "scope", "tx", "tenant", "error"]),

@@ -24,9 +24,10 @@ use axum::{Extension, Router};
 use folder::Folder;
 use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, Executor as _};
+use sqlx::{AssertSqlSafe, Executor as _, PgPool};
 use support::control::Control;
 use support::{World, tenant, world_with};
+use tenantry::audit::{Allowance, AuditConfig, Auditor, Rule, Severity};
 use tenantry::jwt::{JwtKey, JwtKeySet};
 use tenantry::repository::{Cursor, Direction, Page, PageRequest, Pager};
 use tenantry::sql::{ControlTables, DangerousAccess, Installation, TenantType};
@@ -227,6 +228,12 @@ fn plain(shown: &Shown) {
     shown.look(DangerousAccess::new("danger"));
     shown.look(TenantType::Text);
 
+    shown.look(AuditConfig::from(installation()));
+    shown.look(Auditor::new(installation()));
+    shown.look(Allowance::new("r", "o", "because"));
+    shown.look(Severity::High);
+    shown.look(Rule::all().next().expect("a rule"));
+
     tokens(shown);
     shown.look(
         "c4n4ry id"
@@ -373,6 +380,11 @@ async fn live(shown: &Shown, world: &World) {
     let advice = table.advice(&mut admin).await.expect("advice");
     shown.look(advice.first().expect("of the unique column"));
     shown.look(advice[0].rule());
+    let pool = PgPool::connect_with(world.admin.clone()).await;
+    let audited = Auditor::new(installation()).run(&pool.expect("connected"));
+    let audited = audited.await.expect("audited");
+    shown.look(audited.findings().next().expect("at least an info"));
+    shown.look(audited);
     let report = registry
         .for_each_tenant(ForEachTenant::default(), |_| async { Ok::<_, Error>(()) })
         .await;

@@ -304,8 +304,8 @@ impl Installation {
     }
 }
 
-/// What tests of users are made from.
-#[cfg(feature = "testing")]
+/// What tests of users and audits are made from.
+#[cfg(any(feature = "testing", feature = "audit"))]
 impl Installation {
     pub(crate) fn application_role(&self) -> &str {
         &self.application_role
@@ -319,6 +319,7 @@ impl Installation {
         &self.column.name
     }
 
+    #[cfg(feature = "testing")]
     pub(crate) fn tenant_type(&self) -> TenantType {
         self.column.kind
     }

@@ -41,6 +41,8 @@ mod dangerous_access;
 mod domain;
 mod installation;
 mod number_series;
+#[cfg(any(feature = "testing", feature = "audit"))]
+pub(crate) mod own;
 mod reference;
 mod script;
 mod table;

@@ -49,7 +49,6 @@ mod attempt;
 mod catalog;
 mod evaluation;
 mod finding;
-mod own;
 mod policy;
 mod proof;
 mod report;

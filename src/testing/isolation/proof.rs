@@ -9,7 +9,6 @@ use super::attempt::{self, Window};
 use super::catalog::{self, Column, Policy, Relation, Seen};
 use super::evaluation::{About, Context, Target};
 use super::finding::{IsolationFinding, IsolationRule};
-use super::own;
 use super::policy::Use;
 use super::report::IsolationReport;
 use super::samples::{self, Tenants};
@@ -18,6 +17,7 @@ use super::subject::Isolation;
 use super::table;
 use crate::error::Error;
 use crate::quote;
+use crate::sql::own;
 
 pub(super) async fn prove(pool: &PgPool, isolation: &Isolation) -> Result<IsolationReport, Error> {
     if let Some(contexts) = &isolation.contexts {

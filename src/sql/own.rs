@@ -1,8 +1,11 @@
-//! What tenantry itself has in a database.
+//! What tenantry itself has in a database: names, for those who look at all there is.
+
+/// Where all of it is.
+pub(crate) const SCHEMA: &str = "tenantry";
 
 /// Tables of the schema `tenantry` whose tenant column is `tenant`, and which are not forced: the
 /// functions that write them run with the rights of their owner.
-pub(super) const TABLES: [&str; 4] = [
+pub(crate) const TABLES: [&str; 4] = [
     "authorization_epochs",
     "number_series",
     "trail",
@@ -10,14 +13,14 @@ pub(super) const TABLES: [&str; 4] = [
 ];
 
 /// The tenant column of [`TABLES`].
-pub(super) const COLUMN: &str = "tenant";
+pub(crate) const COLUMN: &str = "tenant";
 
 /// Tables of the schema `tenantry` that say what is installed, which all tenants may read.
-pub(super) const GLOBAL: [&str; 3] = ["authorization", "installation", "reference_tables"];
+pub(crate) const GLOBAL: [&str; 3] = ["authorization", "installation", "reference_tables"];
 
 /// Functions of the schema `tenantry` with the rights of their owner. They take the tenant from the
 /// context and never as an argument.
-pub(super) const FUNCTIONS: [&str; 6] = [
+pub(crate) const FUNCTIONS: [&str; 6] = [
     "record_in_trail",
     "reuse_number",
     "take_block",

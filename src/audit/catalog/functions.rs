@@ -1,0 +1,53 @@
+//! Functions that somebody made.
+
+use sqlx::PgConnection;
+
+use super::id::Id;
+use crate::error::Error;
+
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub(in crate::audit) struct Function {
+    pub(in crate::audit) schema: Id,
+    pub(in crate::audit) name: String,
+    /// With its schema and the types of its arguments, quoted where SQL needs it.
+    pub(in crate::audit) display: String,
+    pub(in crate::audit) owner: Id,
+    /// `FUNCTION` or `PROCEDURE`, as ALTER and REVOKE call it.
+    pub(in crate::audit) noun: String,
+    pub(in crate::audit) security_definer: bool,
+    pub(in crate::audit) leakproof: bool,
+    /// Whether only a trigger calls it.
+    pub(in crate::audit) is_trigger: bool,
+    /// Whether its names were looked up when it was made, and are not when it is called.
+    pub(in crate::audit) is_parsed: bool,
+    /// The search path that it sets, if it does.
+    pub(in crate::audit) search_path: Option<String>,
+    /// Who may call it.
+    pub(in crate::audit) callers: Vec<Id>,
+    /// Whether a policy calls it.
+    pub(in crate::audit) in_policy: bool,
+}
+
+/// All but the server's own and those of extensions.
+pub(super) async fn functions(connection: &mut PgConnection) -> Result<Vec<Function>, Error> {
+    Ok(sqlx::query_as(
+        "SELECT f.pronamespace AS schema, f.proname::text AS name, f.oid::regprocedure::text AS display, f.proowner AS owner, \
+           CASE f.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END AS noun, f.prosecdef AS security_definer, \
+           f.proleakproof AS leakproof, f.prorettype IN ('trigger'::regtype, 'event_trigger'::regtype) AS is_trigger, \
+           f.prosqlbody IS NOT NULL OR f.prolang IN (SELECT oid FROM pg_language WHERE lanname IN ('internal', 'c')) AS is_parsed, \
+           (SELECT substr(setting, length('search_path=') + 1) FROM unnest(f.proconfig) AS setting \
+             WHERE setting LIKE 'search\\_path=%') AS search_path, \
+           ARRAY(SELECT DISTINCT grantee FROM aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) \
+             WHERE privilege_type = 'EXECUTE' AND grantee <> f.proowner) AS callers, \
+           EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_policy'::regclass \
+             AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = f.oid) AS in_policy \
+         FROM pg_proc AS f \
+           JOIN pg_namespace AS n ON n.oid = f.pronamespace \
+         WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
+           AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_proc'::regclass AND d.objid = f.oid AND d.deptype = 'e') \
+         ORDER BY 3",
+    )
+    .persistent(false)
+    .fetch_all(connection)
+    .await?)
+}

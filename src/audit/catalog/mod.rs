@@ -1,0 +1,244 @@
+//! What the catalog says, read once; rules are asked of this and not of the server.
+
+mod functions;
+mod id;
+mod policies;
+mod reach;
+mod relations;
+mod rewrites;
+mod roles;
+mod server;
+mod tenantry;
+
+use std::collections::BTreeMap;
+
+use sqlx::PgConnection;
+
+use super::config::AuditConfig;
+use crate::error::Error;
+use crate::sql::own;
+
+pub(super) use functions::Function;
+pub(super) use id::Id;
+pub(super) use policies::{Command, Helper, Policy};
+pub(super) use reach::Reach;
+pub(super) use relations::{Column, DefaultPrivilege, Grant, Kind, Relation, Schema};
+pub(super) use rewrites::Rewrite;
+pub(super) use roles::{Database, Membership, Role};
+pub(super) use server::{ExtensionView, LargeObjects, ParameterPrivilege, ServerFunction};
+
+pub(super) use tenantry::reference_tables;
+
+/// All that rules ask about.
+#[derive(Debug)]
+pub(super) struct Catalog {
+    /// `server_version_num`: 150018 for 15.18.
+    pub(super) version: u32,
+    pub(super) database: Database,
+    pub(super) roles: BTreeMap<Id, Role>,
+    pub(super) memberships: Vec<Membership>,
+    /// What the roles that tenants are served as can become.
+    pub(super) reach: Reach,
+    pub(super) schemas: BTreeMap<Id, Schema>,
+    pub(super) relations: BTreeMap<Id, Relation>,
+    pub(super) default_privileges: Vec<DefaultPrivilege>,
+    pub(super) policies: BTreeMap<Id, Vec<Policy>>,
+    pub(super) helpers: Vec<Helper>,
+    pub(super) functions: Vec<Function>,
+    /// What each view reads.
+    pub(super) views: BTreeMap<Id, Vec<Id>>,
+    pub(super) definitions: BTreeMap<Id, String>,
+    pub(super) rewrites: Vec<Rewrite>,
+    pub(super) server_functions: Vec<ServerFunction>,
+    pub(super) large_objects: Vec<LargeObjects>,
+    pub(super) parameter_privileges: Vec<ParameterPrivilege>,
+    pub(super) extension_views: Vec<ExtensionView>,
+}
+
+impl Catalog {
+    pub(super) async fn read(
+        connection: &mut PgConnection,
+        config: &AuditConfig,
+    ) -> Result<Self, Error> {
+        let database = roles::database(connection).await?;
+        let roles = roles::roles(connection).await?;
+        let memberships = roles::memberships(connection).await?;
+        let reach = Reach::of(&config.roles, &roles, &memberships, &database)?;
+        let schemas = relations::schemas(connection).await?;
+        let mut relations = relations::relations(connection).await?;
+        for column in relations::columns(connection).await? {
+            if let Some(relation) = relations.get_mut(&column.relation) {
+                relation.columns.push(column);
+            }
+        }
+        for (relation, check) in relations::checks(connection).await? {
+            if let Some(relation) = relations.get_mut(&relation) {
+                relation.checks.push(check);
+            }
+        }
+        Ok(Self {
+            version: database.version,
+            default_privileges: relations::default_privileges(connection).await?,
+            policies: policies::policies(connection).await?,
+            helpers: policies::helpers(connection).await?,
+            functions: functions::functions(connection).await?,
+            views: rewrites::views(connection).await?,
+            definitions: rewrites::definitions(connection).await?,
+            rewrites: rewrites::rewrites(connection).await?,
+            server_functions: server::functions(connection).await?,
+            large_objects: server::large_objects(connection).await?,
+            parameter_privileges: server::parameter_privileges(connection, database.version)
+                .await?,
+            extension_views: server::extension_views(connection).await?,
+            database,
+            roles,
+            memberships,
+            reach,
+            schemas,
+            relations,
+        })
+    }
+
+    /// Quoted where SQL needs it.
+    pub(super) fn role_display(&self, oid: Id) -> String {
+        match self.roles.get(&oid) {
+            Some(role) => role.display.clone(),
+            None if oid == Id::PUBLIC => "PUBLIC".to_owned(),
+            // A grant can outlive its role in no database, but roles are read a moment later.
+            None => oid.0.0.to_string(),
+        }
+    }
+
+    /// All to whom something can be granted that those who serve tenants have then.
+    pub(super) fn grantees(&self) -> Vec<Id> {
+        self.reach.roles().chain([Id::PUBLIC]).collect()
+    }
+
+    /// Whether everybody may use the names in a schema.
+    pub(super) fn schema_is_public(&self, schema: Id) -> bool {
+        self.schemas.get(&schema).is_some_and(|schema| {
+            let public = |grant: &Grant| grant.grantee == Id::PUBLIC && grant.privilege == "USAGE";
+            schema.grants.iter().any(public)
+        })
+    }
+
+    /// Whether what is granted to `grantee` is granted to those who serve tenants.
+    pub(super) fn is_ours(&self, grantee: Id) -> bool {
+        grantee == Id::PUBLIC || self.reach.contains(grantee)
+    }
+
+    /// Whether a policy is for this role: it is for it by name, or for one whose privileges it has.
+    pub(super) fn applies(&self, policy: &Policy, role: Id) -> bool {
+        let mut open = vec![role];
+        let mut seen = Vec::new();
+        while let Some(role) = open.pop() {
+            if policy.roles.contains(&role) {
+                return true;
+            }
+            if seen.contains(&role) {
+                continue;
+            }
+            seen.push(role);
+            let inherited = self.memberships.iter();
+            open.extend(
+                inherited
+                    .filter(|membership| membership.member == role && membership.inherits)
+                    .map(|membership| membership.role),
+            );
+        }
+        policy.roles.contains(&Id::PUBLIC)
+    }
+
+    /// Whether policies do not hold for this role, whatever the table.
+    pub(super) fn is_above_policies(&self, role: Id) -> bool {
+        self.roles
+            .get(&role)
+            .is_some_and(|role| role.superuser || role.bypass_rls)
+    }
+
+    /// Whether those who serve tenants may use the names in a schema.
+    pub(super) fn may_use(&self, schema: Id) -> bool {
+        self.schemas.get(&schema).is_some_and(|schema| {
+            schema
+                .grants
+                .iter()
+                .any(|grant| grant.privilege == "USAGE" && self.is_ours(grant.grantee))
+        })
+    }
+
+    /// What those who serve tenants may do with a relation, from wherever they have it.
+    pub(super) fn held<'a>(&'a self, relation: &'a Relation) -> impl Iterator<Item = &'a Grant> {
+        let visible = self.may_use(relation.schema);
+        relation
+            .grants
+            .iter()
+            .filter(move |grant| visible && self.is_ours(grant.grantee))
+    }
+
+    pub(super) fn holds(&self, relation: &Relation, privilege: &str) -> bool {
+        self.held(relation)
+            .any(|grant| grant.privilege == privilege)
+            || match privilege {
+                "SELECT" => self.reach.has_named(self, "pg_read_all_data"),
+                "INSERT" | "UPDATE" | "DELETE" => self.reach.has_named(self, "pg_write_all_data"),
+                _ => false,
+            }
+    }
+
+    /// Whether rows can be read or written at all.
+    pub(super) fn is_reachable(&self, relation: &Relation) -> bool {
+        ["SELECT", "INSERT", "UPDATE", "DELETE"]
+            .into_iter()
+            .any(|privilege| self.holds(relation, privilege))
+    }
+
+    pub(super) fn may_create_in(&self, schema: &Schema) -> bool {
+        schema
+            .grants
+            .iter()
+            .any(|grant| grant.privilege == "CREATE" && self.is_ours(grant.grantee))
+    }
+
+    pub(super) fn may_make_temporary_tables(&self) -> bool {
+        self.database
+            .grants
+            .iter()
+            .any(|grant| grant.privilege == "TEMPORARY" && self.is_ours(grant.grantee))
+    }
+
+    /// Whether that is the schema of this crate, and the name one of these.
+    pub(super) fn is_of_this_crate(&self, schema: Id, name: &str, names: &[&str]) -> bool {
+        let is_there = |schema: &Schema| schema.name == own::SCHEMA;
+        self.schemas.get(&schema).is_some_and(is_there) && names.contains(&name)
+    }
+
+    /// The relations that are somebody's own: neither the server's nor an extension's.
+    pub(super) fn own_relations(&self) -> impl Iterator<Item = &Relation> {
+        self.relations
+            .values()
+            .filter(|relation| !relation.of_extension)
+    }
+}
+
+impl Catalog {
+    /// Who could own what those who serve tenants should not: the owner of most tables that is none
+    /// of them and no superuser. Quoted where SQL needs it.
+    pub(super) fn owner_instead(&self) -> Option<&str> {
+        let mut counts: BTreeMap<Id, usize> = BTreeMap::new();
+        let schemas = self.schemas.values().map(|schema| schema.owner);
+        let owners = self.own_relations().map(|relation| relation.owner);
+        for owner in schemas
+            .chain(owners)
+            .filter(|owner| !self.reach.contains(*owner))
+        {
+            *counts.entry(owner).or_default() += 1;
+        }
+        let of = |owner: &Id| self.roles.get(owner);
+        counts
+            .iter()
+            .filter(|(owner, _)| of(owner).is_some_and(|r| !r.superuser && !r.bypass_rls))
+            .max_by_key(|(_, count)| **count)
+            .and_then(|(owner, _)| of(owner))
+            .map(|role| role.display.as_str())
+    }
+}

@@ -1,0 +1,140 @@
+//! Ways around the isolation that a database has, with the SQL that mends them.
+//!
+//! Row-level security is as good as the schema, the roles and the grants around it: a view that
+//! runs with the rights of a superuser, a table that was granted before its policies came, a role
+//! that can become another. The auditor reads the catalog of a live database and says what is
+//! there.
+//!
+//! ```no_run
+//! use tenantry::audit::{AuditConfig, Auditor, Severity};
+//!
+//! # async fn example(pool: sqlx::PgPool) -> Result<(), tenantry::Error> {
+//! let config = AuditConfig::new("app")
+//!     .tenant_column("tenant_id", "app.tenant_id")
+//!     .global_table("app.countries");
+//! let report = Auditor::new(config).run(&pool).await?;
+//! println!("{report}");
+//! assert!(!report.has(Severity::Low));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! It is a closed world: what the application role can reach is known to keep tenants apart, or is
+//! in the configuration as meant for all, or is a finding.
+//!
+//! # What it does not look at
+//!
+//! Keys and foreign keys across tenants, statistics of the planner, publications, event triggers,
+//! and performance: not yet. What a function with its owner's rights does, trigger functions, and
+//! dynamic SQL: their authors know. Views and functions are judged by who owns them; which policies
+//! hold for that owner is not. `docs/audit/README.md` has the list, and all rules.
+//!
+//! # What it does to the database
+//!
+//! It reads, in one transaction that is `READ ONLY`. It waits for no lock, and no question runs for
+//! longer than [`patience`](Auditor::patience). It reads the catalog, and no table of yours. Any role
+//! may run it.
+
+mod allowance;
+mod catalog;
+mod config;
+mod finding;
+mod predicate;
+mod report;
+mod rule;
+mod rules;
+mod session;
+mod severity;
+mod subject;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use sqlx::PgPool;
+
+use crate::error::{Error, ErrorKind};
+use catalog::Catalog;
+use session::Session;
+use subject::Subject;
+
+pub use allowance::Allowance;
+pub use config::AuditConfig;
+pub use finding::Finding;
+pub use report::AuditReport;
+pub use rule::Rule;
+pub use severity::Severity;
+
+/// Looks for ways around the isolation; see [the module](self).
+#[derive(Clone, Debug)]
+#[must_use = "an auditor does nothing by itself, use `.run(&pool)`"]
+pub struct Auditor {
+    config: AuditConfig,
+    patience: Duration,
+}
+
+impl Auditor {
+    /// Of the isolation that the configuration describes.
+    pub fn new(config: impl Into<AuditConfig>) -> Self {
+        Self {
+            config: config.into(),
+            patience: Duration::from_secs(30),
+        }
+    }
+
+    /// How long one question may take. Default 30 s, at least 1 ms and at most an hour.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Audits the database of `pool`. One connection is taken out of the pool, and closed at the
+    /// end.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidOption`] if an application role is not there, a name of the
+    /// configuration cannot be one, or a table of the configuration is not there;
+    /// [`ErrorKind::Database`] if the server refused a question, after
+    /// [`patience`](Self::patience) for example; [`ErrorKind::Connect`] or
+    /// [`ErrorKind::ConnectionLost`] if it could not be asked.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is changed. Dropped, it closes its connection.
+    pub async fn run(&self, pool: &PgPool) -> Result<AuditReport, Error> {
+        self.config.check()?;
+        let mut session = Session::begin(pool, self.patience).await?;
+        let catalog = Catalog::read(session.catalog(), &self.config).await?;
+        let subject = self.subject(&mut session, &catalog).await?;
+        let findings = rules::judge(&mut session, &catalog, &subject).await?;
+        session.end().await;
+        Ok(AuditReport::new(findings, &self.config.allowances))
+    }
+
+    /// Finds what the names of the configuration mean.
+    async fn subject(&self, session: &mut Session, catalog: &Catalog) -> Result<Subject, Error> {
+        let columns = &self.config.columns_of;
+        let global = &self.config.global;
+        let names = columns.iter().map(|(table, _)| table).chain(global);
+        let names: Vec<_> = names.map(String::as_str).collect();
+        let found = session.resolve(&names).await?;
+        let mut known = Vec::with_capacity(names.len());
+        for (name, oid) in names.iter().zip(found) {
+            known.push(oid.ok_or_else(|| {
+                Error::new(
+                    ErrorKind::InvalidOption,
+                    format!("the configuration names {name:?}, and there is no such table"),
+                )
+            })?);
+        }
+        let (columns_at, global_at) = known.split_at(columns.len());
+        let columns: BTreeMap<_, _> = columns_at
+            .iter()
+            .zip(columns)
+            .map(|(oid, (_, column))| (*oid, column.clone()))
+            .collect();
+        let mut global: BTreeSet<_> = global_at.iter().copied().collect();
+        global.extend(catalog::reference_tables(session.catalog()).await?);
+        Ok(Subject::new(&self.config, catalog, columns, global))
+    }
+}

@@ -1,0 +1,202 @@
+//! What a predicate makes of rows that were made up: asked of the server, as the role that policies
+//! hold for.
+
+use serde_json::{Value, json};
+
+use super::effective::Effective;
+use super::samples::{self, Context, Row, Tenants, USERS, Whose};
+use crate::audit::catalog::{Catalog, Command, Relation};
+use crate::audit::session::{As, Session};
+use crate::audit::subject::{Subject, TenantColumn};
+use crate::error::Error;
+use crate::quote;
+
+/// A row that a predicate lets through.
+#[derive(Clone, Debug)]
+pub(in crate::audit) struct Passed {
+    pub(in crate::audit) commands: Vec<Command>,
+    pub(in crate::audit) context: Context,
+    pub(in crate::audit) whose: Whose,
+    pub(in crate::audit) document: Value,
+}
+
+/// The first row of each kind that passes, for each predicate and context. `None` if nobody can
+/// tell: the role cannot be become, or the tenant column is of a type that is not known here.
+pub(in crate::audit) async fn evaluate(
+    session: &mut Session,
+    catalog: &Catalog,
+    subject: &Subject,
+    table: &Relation,
+    predicates: &[&Effective],
+) -> Result<Option<Vec<Passed>>, Error> {
+    let key = subject.key_of(table);
+    let types: Vec<_> = key
+        .iter()
+        .map(|of| (&*of.column.base_type, &*of.column.category))
+        .collect();
+    let Some(tenants) = Tenants::of(&types) else {
+        return Ok(None);
+    };
+    let names: Vec<_> = key.iter().map(|of| of.setting).collect();
+    let others = others(session, catalog, table, &key, predicates).await?;
+    let checks = &table.checks;
+    let mut passed = Vec::new();
+    for context in Context::ALL {
+        let rows = tenants.rows(context, &key, &others);
+        for effective in predicates {
+            for user in USERS {
+                let settings = tenants.settings(context, &names, subject.further(), user);
+                let Some(role) = catalog.roles.get(&effective.role) else {
+                    continue;
+                };
+                let who = As {
+                    role: Some(&role.name),
+                    settings: &settings,
+                };
+                let asked = Asked {
+                    table,
+                    checks,
+                    predicate: &effective.predicate,
+                    rows: &rows,
+                };
+                let answer = asked.pass(session, who).await?;
+                let Some(numbers) = answer else {
+                    return Ok(None);
+                };
+                let mut kinds = Vec::new();
+                for row in numbers.into_iter().map(|number| &rows[number]) {
+                    if kinds.contains(&row.whose) {
+                        continue;
+                    }
+                    kinds.push(row.whose);
+                    passed.push(Passed {
+                        commands: effective.commands.clone(),
+                        context,
+                        whose: row.whose,
+                        document: row.document.clone(),
+                    });
+                }
+                // Another user would be let through no differently.
+                if !kinds.is_empty() || context == Context::Unset {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(Some(passed))
+}
+
+/// Values for the columns that predicates may speak of. Only the server knows what is a value of a
+/// type.
+async fn others(
+    session: &mut Session,
+    catalog: &Catalog,
+    table: &Relation,
+    key: &[TenantColumn<'_>],
+    predicates: &[&Effective],
+) -> Result<Vec<(String, Vec<Value>)>, Error> {
+    let texts: Vec<_> = predicates.iter().map(|p| p.predicate.as_str()).collect();
+    let mut words: Vec<_> = catalog
+        .reach
+        .own()
+        .filter_map(|role| catalog.roles.get(&role))
+        .map(|role| role.name.clone())
+        .collect();
+    words.extend(USERS.map(str::to_owned));
+    let mut others = Vec::new();
+    let policies = catalog.policies.get(&table.oid);
+    let spoken_of = table.columns.iter().filter(|column| {
+        policies.is_some_and(|policies| {
+            policies
+                .iter()
+                .any(|policy| policy.columns.contains(&column.number))
+        }) && !key.iter().any(|of| of.column.number == column.number)
+    });
+    for column in spoken_of {
+        let mut values = Vec::new();
+        for value in samples::values(column, &texts, &words) {
+            let sql = format!(
+                "SELECT pg_catalog.jsonb_populate_record(NULL::{}, {}::jsonb)::text",
+                table.display,
+                quote::literal(&json!({ &*column.name: value }).to_string()),
+            );
+            let is_value =
+                column.category == "S" || session.attempt(As::default(), &sql).await?.is_ok();
+            if is_value {
+                values.push(value);
+            }
+        }
+        if !values.is_empty() {
+            others.push((column.name.clone(), values));
+        }
+    }
+    Ok(others)
+}
+
+struct Asked<'a> {
+    table: &'a Relation,
+    checks: &'a [String],
+    predicate: &'a str,
+    rows: &'a [Row],
+}
+
+/// How often one predicate is asked in one context.
+const MOST_ATTEMPTS: usize = 100;
+
+impl Asked<'_> {
+    /// The numbers of the rows that pass. What the server refuses to evaluate does not pass; so that
+    /// one row does not speak for all, it is asked again in halves. `None` if the role may not be
+    /// become at all.
+    async fn pass(&self, session: &mut Session, who: As<'_>) -> Result<Option<Vec<usize>>, Error> {
+        let mut passed = Vec::new();
+        let mut open = vec![0..self.rows.len()];
+        let mut attempts = 0;
+        while let Some(range) = open.pop() {
+            if range.is_empty() || attempts == MOST_ATTEMPTS {
+                continue;
+            }
+            attempts += 1;
+            match session
+                .attempt(who, &self.sql(&self.rows[range.clone()]))
+                .await?
+            {
+                Ok(answers) => {
+                    let numbers = answers
+                        .iter()
+                        .filter_map(|answer| answer.first()?.as_ref()?.parse::<usize>().ok());
+                    passed.extend(numbers.map(|number| range.start + number - 1));
+                }
+                Err(_) if attempts == 1 && !session.can_be(who).await? => return Ok(None),
+                Err(_) if range.len() > 1 => {
+                    let middle = range.start + range.len() / 2;
+                    open.push(range.start..middle);
+                    open.push(middle..range.end);
+                }
+                Err(_) => {}
+            }
+        }
+        passed.sort_unstable();
+        Ok(Some(passed))
+    }
+
+    /// The numbers of those that pass, from 1.
+    fn sql(&self, rows: &[Row]) -> String {
+        let possible: Vec<_> = self
+            .checks
+            .iter()
+            .map(|check| format!("AND ({check}) IS NOT FALSE"))
+            .collect();
+        let documents: Vec<_> = rows.iter().map(|row| row.document.clone()).collect();
+        format!(
+            "SELECT tenantry_number::text FROM pg_catalog.jsonb_array_elements({}::jsonb) \
+             WITH ORDINALITY AS tenantry_row(tenantry_document, tenantry_number), \
+             LATERAL pg_catalog.jsonb_populate_record(NULL::{}, tenantry_document) AS {} \
+             WHERE ({}) {}",
+            quote::literal(&Value::Array(documents).to_string()),
+            self.table.display,
+            quote::identifier(&self.table.name),
+            self.predicate,
+            possible.join(" "),
+        )
+    }
+}

@@ -1,0 +1,14 @@
+//! What policies let through: the predicates that they come to, judged by their form, and on rows
+//! that are made up.
+
+mod effective;
+mod evaluation;
+mod form;
+mod helpers;
+mod samples;
+
+pub(super) use effective::{Effective, effective};
+pub(super) use evaluation::{Passed, evaluate};
+pub(super) use form::{Known, KnownColumn, is_bound, is_bound_view};
+pub(super) use helpers::helpers;
+pub(super) use samples::{Context, Whose};

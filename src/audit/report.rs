@@ -1,0 +1,145 @@
+//! What an audit came to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use time::{Date, OffsetDateTime};
+
+use super::allowance::Allowance;
+use super::finding::Finding;
+use super::severity::Severity;
+
+/// What an [`Auditor`](super::Auditor) found.
+#[derive(Clone, Debug)]
+#[must_use = "a report that nobody reads has audited nothing"]
+pub struct AuditReport {
+    findings: Vec<Finding>,
+    allowed: Vec<(Finding, Allowance)>,
+    unused: Vec<Allowance>,
+    expired: Vec<Allowance>,
+}
+
+impl AuditReport {
+    pub(super) fn new(findings: Vec<Finding>, allowances: &[Allowance]) -> Self {
+        Self::on(findings, allowances, OffsetDateTime::now_utc().date())
+    }
+
+    fn on(mut all: Vec<Finding>, allowances: &[Allowance], today: Date) -> Self {
+        all.sort_by(|one, other| {
+            let key =
+                |finding: &Finding| (std::cmp::Reverse(finding.severity()), finding.rule().id());
+            (key(one), one.object()).cmp(&(key(other), other.object()))
+        });
+        all.dedup();
+        let (expired, valid): (Vec<_>, Vec<_>) = allowances
+            .iter()
+            .cloned()
+            .partition(|allowance| allowance.has_expired(today));
+        let mut used = vec![false; valid.len()];
+        let mut findings = Vec::new();
+        let mut allowed = Vec::new();
+        for finding in all {
+            match valid
+                .iter()
+                .position(|allowance| allowance.covers(&finding))
+            {
+                Some(number) => {
+                    used[number] = true;
+                    allowed.push((finding, valid[number].clone()));
+                }
+                None => findings.push(finding),
+            }
+        }
+        let unused = valid.into_iter().zip(used);
+        let unused = unused.filter_map(|(allowance, used)| (!used).then_some(allowance));
+        Self {
+            findings,
+            allowed,
+            unused: unused.collect(),
+            expired,
+        }
+    }
+
+    /// What was found and is not allowed, the worst first.
+    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter()
+    }
+
+    /// What was found and is allowed, with what allows it.
+    pub fn allowed(&self) -> impl Iterator<Item = (&Finding, &Allowance)> {
+        self.allowed
+            .iter()
+            .map(|(finding, allowance)| (finding, allowance))
+    }
+
+    /// Allowances that allow nothing: take them off the list.
+    pub fn unused_allowances(&self) -> impl Iterator<Item = &Allowance> {
+        self.unused.iter()
+    }
+
+    /// Allowances whose last day is over: what they allowed is among the findings again.
+    pub fn expired_allowances(&self) -> impl Iterator<Item = &Allowance> {
+        self.expired.iter()
+    }
+
+    /// What mends all findings that matter at least so much: their statements, each once. Read them
+    /// before they are run.
+    pub fn fixes(&self, severity: Severity) -> Vec<&str> {
+        let mut fixes = Vec::new();
+        let findings = self.findings.iter();
+        for finding in findings.filter(|finding| finding.severity() >= severity) {
+            for statement in finding.fix() {
+                if !fixes.contains(&statement.as_str()) {
+                    fixes.push(statement.as_str());
+                }
+            }
+        }
+        fixes
+    }
+
+    /// Whether there is a finding that matters at least so much.
+    pub fn has(&self, severity: Severity) -> bool {
+        self.findings
+            .iter()
+            .any(|finding| finding.severity() >= severity)
+    }
+
+    /// How many findings there are of each severity.
+    pub fn counts(&self) -> BTreeMap<Severity, usize> {
+        let mut counts: BTreeMap<_, _> = Severity::ALL.map(|severity| (severity, 0)).into();
+        for finding in &self.findings {
+            *counts.entry(finding.severity()).or_default() += 1;
+        }
+        counts
+    }
+}
+
+impl fmt::Display for AuditReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for finding in &self.findings {
+            writeln!(f, "{finding}\n")?;
+        }
+        for (finding, allowance) in &self.allowed {
+            writeln!(
+                f,
+                "allowed {}: {} ({})",
+                finding.rule(),
+                finding.object(),
+                allowance.reason()
+            )?;
+        }
+        for (what, allowances) in [("expired", &self.expired), ("not needed", &self.unused)] {
+            for allowance in allowances {
+                let (rule, object) = (allowance.rule(), allowance.object());
+                writeln!(f, "allowance {what}: {rule} of {object}")?;
+            }
+        }
+        let counts: Vec<_> = self
+            .counts()
+            .into_iter()
+            .rev()
+            .map(|(severity, count)| format!("{count} {severity}"))
+            .collect();
+        write!(f, "{}", counts.join(", "))
+    }
+}

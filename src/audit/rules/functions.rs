@@ -1,0 +1,215 @@
+//! Functions that run with the rights of others, or are shown rows before policies are asked.
+
+use crate::audit::catalog::{Catalog, Function, Id};
+use crate::audit::finding::Finding;
+use crate::audit::rule::Rule;
+use crate::audit::severity::Severity::{self, Critical, High, Info};
+use crate::audit::subject::Subject;
+use crate::sql::own;
+
+const PAGE: &str = "functions";
+
+const DEFINER: Rule = Rule::new(
+    PAGE,
+    "function-bypasses-policies",
+    Critical,
+    "a function runs with the rights of an owner for whom policies do not hold",
+);
+const SEARCH_PATH: Rule = Rule::new(
+    PAGE,
+    "function-search-path",
+    Critical,
+    "a function with its owner's rights finds names where the caller can put others",
+);
+const HELPER_PATH: Rule = Rule::new(
+    PAGE,
+    "function-helper-path",
+    High,
+    "a function that policies call finds names by the search path of whoever asks",
+);
+const LEAKPROOF: Rule = Rule::new(
+    PAGE,
+    "function-leakproof",
+    High,
+    "a function is LEAKPROOF by somebody's word, and is shown rows before policies are asked",
+);
+
+pub(super) const RULES: &[Rule] = &[DEFINER, SEARCH_PATH, HELPER_PATH, LEAKPROOF];
+
+pub(super) fn judge(catalog: &Catalog, subject: &Subject) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for function in &catalog.functions {
+        let callers: Vec<_> = function
+            .callers
+            .iter()
+            .copied()
+            .filter(|caller| catalog.is_ours(*caller))
+            .collect();
+        let is_callable = !callers.is_empty() && catalog.may_use(function.schema);
+        // These take the tenant from the context and never as an argument.
+        let is_known = catalog.is_of_this_crate(function.schema, &function.name, &own::FUNCTIONS);
+        if function.security_definer && is_callable && !function.is_trigger && !is_known {
+            definer(catalog, subject, function, &callers, &mut findings);
+        }
+        if function.in_policy && !function.security_definer {
+            helper(catalog, function, &mut findings);
+        }
+        if function.leakproof {
+            findings.push(
+                Finding::new(
+                    LEAKPROOF,
+                    &function.display,
+                    "it is LEAKPROOF, so a condition that calls it is put in front of policies, and \
+                     what it is shown it can tell",
+                )
+                .mend(format!(
+                    "ALTER {} {} NOT LEAKPROOF;",
+                    function.noun, function.display
+                )),
+            );
+        }
+    }
+    findings
+}
+
+fn definer(
+    catalog: &Catalog,
+    subject: &Subject,
+    function: &Function,
+    callers: &[Id],
+    findings: &mut Vec<Finding>,
+) {
+    let owner = catalog.role_display(function.owner);
+    let above = catalog.is_above_policies(function.owner);
+    let unforced = subject
+        .tables(catalog)
+        .find(|table| table.owner == function.owner && table.row_security && !table.forced);
+    let why = match (above, unforced) {
+        (true, _) => Some(format!(
+            "it runs with the rights of {owner}, who is above policies"
+        )),
+        (false, Some(table)) => Some(format!(
+            "it runs with the rights of {owner}, who owns {}, whose policies are not forced",
+            table.display
+        )),
+        (false, None) => None,
+    };
+    if let Some(why) = why {
+        let finding = Finding::new(DEFINER, &function.display, why);
+        let finding = callers.iter().fold(finding, |finding, caller| {
+            finding.mend(format!(
+                "REVOKE EXECUTE ON {} {} FROM {};",
+                function.noun,
+                function.display,
+                catalog.role_display(*caller)
+            ))
+        });
+        findings.push(finding.advise(
+            "let it run with the rights of its caller, or give it to a role that policies hold for",
+        ));
+    }
+    if let Some(why) = unpinned(catalog, function) {
+        let owns = || {
+            subject
+                .tables(catalog)
+                .any(|table| table.owner == function.owner)
+        };
+        let severity: Severity = match above || owns() {
+            true => Critical,
+            false => Info,
+        };
+        findings.push(
+            Finding::new(SEARCH_PATH, &function.display, why)
+                .severity_of(severity)
+                .mend(pin(catalog, function)),
+        );
+    }
+}
+
+/// Where the caller can put a name that it finds; `None` where it can not.
+fn unpinned(catalog: &Catalog, function: &Function) -> Option<String> {
+    if function.is_parsed {
+        return None;
+    }
+    let temporary = catalog.may_make_temporary_tables();
+    let Some(path) = &function.search_path else {
+        return Some("it finds names by the search path of its caller".to_owned());
+    };
+    let parts: Vec<_> = path
+        .split(',')
+        .map(|part| part.trim().trim_matches('"'))
+        .collect();
+    if parts.last() != Some(&"pg_temp") && temporary {
+        return Some(
+            "pg_temp is not the last of its search path, so the tables of the caller's session come \
+             first"
+                .to_owned(),
+        );
+    }
+    let open = catalog
+        .schemas
+        .values()
+        .find(|schema| parts.contains(&schema.name.as_str()) && catalog.may_create_in(schema))?;
+    Some(format!(
+        "its search path holds {}, in which those who serve tenants may make functions and tables",
+        open.display
+    ))
+}
+
+fn helper(catalog: &Catalog, function: &Function, findings: &mut Vec<Finding>) {
+    if function.is_parsed || function.search_path.is_some() {
+        return;
+    }
+    let open = catalog
+        .schemas
+        .values()
+        .find(|schema| catalog.may_create_in(schema));
+    let (severity, why) = match open {
+        Some(schema) => (
+            High,
+            format!(
+                "policies call it, it finds names by the search path of whoever asks, and those who \
+                 serve tenants may make functions in {}",
+                schema.display
+            ),
+        ),
+        None => (
+            Info,
+            "policies call it, and it finds names by the search path of whoever asks".to_owned(),
+        ),
+    };
+    findings.push(
+        Finding::new(HELPER_PATH, &function.display, why)
+            .severity_of(severity)
+            .mend(pin(catalog, function)),
+    );
+}
+
+fn pin(catalog: &Catalog, function: &Function) -> String {
+    let own = catalog
+        .schemas
+        .get(&function.schema)
+        .map_or("", |schema| schema.display.as_str());
+    // What it has, without what does not belong there.
+    let open = |part: &str| {
+        catalog
+            .schemas
+            .values()
+            .any(|schema| schema.name == part && catalog.may_create_in(schema))
+    };
+    let path = function.search_path.as_deref().unwrap_or(own);
+    let mut parts = vec!["pg_catalog"];
+    for part in path.split(',').map(str::trim) {
+        let plain = part.trim_matches('"');
+        if !matches!(plain, "" | "pg_catalog" | "pg_temp" | "$user") && !open(plain) {
+            parts.push(part);
+        }
+    }
+    parts.push("pg_temp");
+    format!(
+        "ALTER {} {} SET search_path = {};",
+        function.noun,
+        function.display,
+        parts.join(", ")
+    )
+}

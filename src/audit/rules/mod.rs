@@ -1,0 +1,42 @@
+//! The rules: what each asks of the catalog, and what it says.
+
+mod functions;
+mod policies;
+mod privileges;
+mod roles;
+mod tables;
+mod views;
+
+use super::catalog::Catalog;
+use super::finding::Finding;
+use super::predicate;
+use super::rule::Rule;
+use super::session::Session;
+use super::subject::Subject;
+use crate::error::Error;
+
+/// By what they are about; the order of the table of rules.
+pub(super) const ALL: &[&[Rule]] = &[
+    roles::RULES,
+    privileges::RULES,
+    tables::RULES,
+    policies::RULES,
+    views::RULES,
+    functions::RULES,
+];
+
+/// All that there is to say.
+pub(super) async fn judge(
+    session: &mut Session,
+    catalog: &Catalog,
+    subject: &Subject,
+) -> Result<Vec<Finding>, Error> {
+    let mut findings = roles::judge(catalog, subject);
+    findings.extend(privileges::judge(catalog, subject));
+    findings.extend(tables::judge(catalog, subject));
+    let helpers = predicate::helpers(session, catalog, subject).await?;
+    findings.extend(policies::judge(session, catalog, subject, &helpers).await?);
+    findings.extend(views::judge(catalog, subject, &helpers));
+    findings.extend(functions::judge(catalog, subject));
+    Ok(findings)
+}

@@ -1,0 +1,236 @@
+//! Policies: what they let through.
+
+use std::collections::BTreeMap;
+
+use crate::audit::catalog::{Catalog, Command, Relation};
+use crate::audit::finding::Finding;
+use crate::audit::predicate::{self, Effective, Passed, Whose};
+use crate::audit::rule::Rule;
+use crate::audit::session::Session;
+use crate::audit::severity::Severity::{Critical, High, Info, Medium};
+use crate::audit::subject::Subject;
+use crate::error::Error;
+
+const PAGE: &str = "policies";
+
+const READS: Rule = Rule::new(
+    PAGE,
+    "policy-lets-foreign-rows-through",
+    Critical,
+    "the policies of a table let a row of another tenant through",
+);
+const WRITES: Rule = Rule::new(
+    PAGE,
+    "policy-lets-foreign-rows-be-written",
+    High,
+    "the policies of a table let a row be written for another tenant",
+);
+const EMPTY: Rule = Rule::new(
+    PAGE,
+    "policy-empty-tenant",
+    High,
+    "without a context, rows of the tenant '' pass: that is what is left of a setting when its \
+     transaction is over",
+);
+const NOBODY: Rule = Rule::new(
+    PAGE,
+    "policy-lets-nobodys-rows-be-written",
+    Medium,
+    "the policies of a table let a row be written that is nobody's",
+);
+const TRUSTS: Rule = Rule::new(
+    PAGE,
+    "policy-trusts-writable-table",
+    High,
+    "a policy asks a table that the application role may write: it can let itself in",
+);
+const NOT_PROVEN: Rule = Rule::new(
+    PAGE,
+    "policy-not-proven",
+    Info,
+    "nobody can tell whether the policies of a table hold rows back",
+);
+
+pub(super) const RULES: &[Rule] = &[READS, WRITES, EMPTY, NOBODY, TRUSTS, NOT_PROVEN];
+
+/// By form first; what is not known by its form is evaluated.
+pub(super) async fn judge(
+    session: &mut Session,
+    catalog: &Catalog,
+    subject: &Subject,
+    helpers: &BTreeMap<String, String>,
+) -> Result<Vec<Finding>, Error> {
+    let mut findings = Vec::new();
+    for table in subject.tables(catalog).filter(|table| table.row_security) {
+        if catalog.reach.contains(table.owner) && !table.forced {
+            // No policy holds for its owner: that is said of the role.
+            continue;
+        }
+        let known = subject.known(table, helpers);
+        let all = predicate::effective(catalog, table);
+        let open: Vec<_> = all
+            .iter()
+            .filter(|effective| !predicate::is_bound(&effective.predicate, &known))
+            .collect();
+        if !open.is_empty() {
+            match predicate::evaluate(session, catalog, subject, table, &open).await? {
+                Some(passed) => through(subject, table, &open, &passed, &mut findings),
+                None => findings.push(not_proven(
+                    table,
+                    &open,
+                    "the auditor's role may not become the application role, or the tenant column is \
+                     of a type that is not known",
+                )),
+            }
+        }
+        trusts(catalog, subject, table, &mut findings);
+    }
+    Ok(findings)
+}
+
+fn through(
+    subject: &Subject,
+    table: &Relation,
+    open: &[&Effective],
+    passed: &[Passed],
+    findings: &mut Vec<Finding>,
+) {
+    // The first witness of each.
+    let mut found: BTreeMap<&str, (Rule, &Passed, Vec<Command>)> = BTreeMap::new();
+    for one in passed {
+        let is_own = one.context == predicate::Context::Own;
+        for command in &one.commands {
+            let rule = match (one.whose, command.writes()) {
+                (Whose::Own, _) if is_own => continue,
+                (Whose::Own | Whose::Foreign, false) => READS,
+                (Whose::Own | Whose::Foreign, true) => WRITES,
+                (Whose::Empty, _) => EMPTY,
+                (Whose::Nobody, true) => NOBODY,
+                // A row of nobody that all see may be meant.
+                (Whose::Nobody, false) => continue,
+            };
+            let (_, _, commands) = found
+                .entry(rule.id())
+                .or_insert_with(|| (rule, one, Vec::new()));
+            if !commands.contains(command) {
+                commands.push(*command);
+            }
+        }
+    }
+    for (rule, witness, commands) in found.into_values() {
+        let why = format!("its policies let it through for {}", listed(&commands));
+        let comparison = subject.comparison(table);
+        findings.push(
+            Finding::new(rule, &table.display, why)
+                .witnessed(format!(
+                    "the row {} passes {}",
+                    witness.document,
+                    witness.context.words()
+                ))
+                .mend(format!(
+                    "CREATE POLICY tenant_isolation_always ON {} AS RESTRICTIVE FOR ALL TO PUBLIC \
+                     USING ({comparison}) WITH CHECK ({comparison});",
+                    table.display
+                ))
+                .advise("if such rows are meant to be everybody's, allow this finding and say so"),
+        );
+    }
+    let silent: Vec<_> = open
+        .iter()
+        .copied()
+        .filter(|effective| {
+            !passed
+                .iter()
+                .any(|passed| passed.whose == Whose::Own && passed.commands == effective.commands)
+        })
+        .collect();
+    if !silent.is_empty() {
+        findings.push(not_proven(
+            table,
+            &silent,
+            "no row that was made up passes, not even the tenant's own: it may take rows of other \
+             tables, or a user",
+        ));
+    }
+}
+
+fn not_proven(table: &Relation, open: &[&Effective], why: &str) -> Finding {
+    let commands: Vec<_> = open
+        .iter()
+        .flat_map(|effective| effective.commands.iter().copied())
+        .collect();
+    Finding::new(
+        NOT_PROVEN,
+        &table.display,
+        format!(
+            "its policies for {} were not judged: {why}",
+            listed(&commands)
+        ),
+    )
+    .advise("compare the tenant column with the context in a policy of its own, AS RESTRICTIVE")
+}
+
+/// Who may write what a policy asks can answer for it.
+fn trusts(catalog: &Catalog, subject: &Subject, table: &Relation, findings: &mut Vec<Finding>) {
+    let policies = catalog.policies.get(&table.oid).into_iter().flatten();
+    let mut asked: Vec<_> = policies.flat_map(|policy| policy.asks.iter()).collect();
+    asked.sort_unstable();
+    asked.dedup();
+    for asked in asked
+        .into_iter()
+        .filter_map(|oid| catalog.relations.get(oid))
+    {
+        // What is the tenant's own it may say for itself: its policies are judged where they are.
+        if subject.is_of_tenants(asked) && asked.row_security {
+            continue;
+        }
+        let held: Vec<_> = ["INSERT", "UPDATE", "DELETE"]
+            .into_iter()
+            .filter(|privilege| catalog.holds(asked, privilege))
+            .collect();
+        if held.is_empty() {
+            continue;
+        }
+        let finding = Finding::new(
+            TRUSTS,
+            &table.display,
+            format!(
+                "a policy asks {}, and those who serve tenants may {} that",
+                asked.display,
+                held.join(", ")
+            ),
+        );
+        let finding = catalog
+            .grantees()
+            .into_iter()
+            .fold(finding, |finding, grantee| {
+                let of_grantee: Vec<_> = catalog
+                    .held(asked)
+                    .filter(|grant| grant.grantee == grantee && held.contains(&&*grant.privilege))
+                    .map(|grant| grant.privilege.as_str())
+                    .collect();
+                match of_grantee.is_empty() {
+                    true => finding,
+                    false => finding.mend(format!(
+                        "REVOKE {} ON {} FROM {};",
+                        of_grantee.join(", "),
+                        asked.display,
+                        catalog.role_display(grantee)
+                    )),
+                }
+            });
+        findings.push(finding);
+    }
+}
+
+fn listed(commands: &[Command]) -> String {
+    let mut names: Vec<_> = commands
+        .iter()
+        .map(|command| match command {
+            Command::UpdateTo => "what an UPDATE makes",
+            other => other.privilege(),
+        })
+        .collect();
+    names.dedup();
+    names.join(", ")
+}

@@ -1,0 +1,278 @@
+//! Views, materialized views, foreign tables and rules: what goes round policies.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::audit::catalog::{Catalog, Id, Kind, Relation};
+use crate::audit::finding::Finding;
+use crate::audit::predicate;
+use crate::audit::rule::Rule;
+use crate::audit::severity::Severity::{Critical, High};
+use crate::audit::subject::Subject;
+
+/// Functions that return a setting, with that setting.
+type Helpers = BTreeMap<String, String>;
+
+const PAGE: &str = "views";
+
+const BYPASSES: Rule = Rule::new(
+    PAGE,
+    "view-bypasses-policies",
+    Critical,
+    "a view reads a table with the rights of an owner for whom its policies do not hold",
+);
+const NO_BARRIER: Rule = Rule::new(
+    PAGE,
+    "view-without-barrier",
+    High,
+    "a view holds rows back by itself and is no security barrier: a function of the caller's sees \
+     them first",
+);
+const UNKNOWN: Rule = Rule::new(
+    PAGE,
+    "view-unknown",
+    Critical,
+    "a view shows a table that has no policies and says of no row whose it is",
+);
+const MATERIALIZED: Rule = Rule::new(
+    PAGE,
+    "view-materialized",
+    Critical,
+    "a materialized view holds the rows of all tenants, and can have no policies",
+);
+const FOREIGN_TABLE: Rule = Rule::new(
+    PAGE,
+    "foreign-table",
+    High,
+    "a foreign table can have no policies",
+);
+const RULE_WRITES: Rule = Rule::new(
+    PAGE,
+    "rule-copies-rows",
+    High,
+    "a rule carries rows of a table of tenants to where no policies are",
+);
+
+pub(super) const RULES: &[Rule] = &[
+    BYPASSES,
+    NO_BARRIER,
+    UNKNOWN,
+    MATERIALIZED,
+    FOREIGN_TABLE,
+    RULE_WRITES,
+];
+
+pub(super) fn judge(catalog: &Catalog, subject: &Subject, helpers: &Helpers) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for relation in catalog.own_relations() {
+        if subject.is_global(relation) || !catalog.is_reachable(relation) {
+            continue;
+        }
+        match relation.kind {
+            Kind::View => view(catalog, subject, helpers, relation, &mut findings),
+            Kind::MaterializedView => materialized(catalog, subject, relation, &mut findings),
+            Kind::ForeignTable => {
+                let why = "it is granted, and row-level security cannot be enabled on it";
+                let finding = Finding::new(FOREIGN_TABLE, &relation.display, why);
+                findings.push(revoke(catalog, relation, finding));
+            }
+            _ => {}
+        }
+    }
+    rules(catalog, subject, &mut findings);
+    findings
+}
+
+/// A table behind a view, and whose rights it is read with; `None`: those of who asks the view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Behind {
+    table: Id,
+    owner: Option<Id>,
+}
+
+/// All of them, through views of views.
+fn behind(catalog: &Catalog, view: &Relation) -> BTreeSet<Behind> {
+    let rights = |view: &Relation, outer: Option<Id>| match view.has_option("security_invoker") {
+        true => outer,
+        false => Some(view.owner),
+    };
+    let mut found = BTreeSet::new();
+    let mut seen = BTreeSet::new();
+    let mut open = vec![(view.oid, rights(view, None))];
+    while let Some((view, owner)) = open.pop() {
+        if !seen.insert((view, owner)) {
+            continue;
+        }
+        for read in catalog.views.get(&view).into_iter().flatten() {
+            match catalog.relations.get(read) {
+                Some(inner) if inner.kind == Kind::View => {
+                    open.push((inner.oid, rights(inner, owner)));
+                }
+                Some(table) => {
+                    found.insert(Behind {
+                        table: table.oid,
+                        owner,
+                    });
+                }
+                // The server's own.
+                None => {}
+            }
+        }
+    }
+    found
+}
+
+fn view(
+    catalog: &Catalog,
+    subject: &Subject,
+    helpers: &Helpers,
+    view: &Relation,
+    findings: &mut Vec<Finding>,
+) {
+    let known = subject.known(view, helpers);
+    let bound = catalog
+        .definitions
+        .get(&view.oid)
+        .is_some_and(|definition| predicate::is_bound_view(definition, &known));
+    for behind in behind(catalog, view) {
+        let (Some(owner), Some(table)) = (behind.owner, catalog.relations.get(&behind.table))
+        else {
+            continue;
+        };
+        if subject.is_global(table) {
+            continue;
+        }
+        let is_of_tenants = subject.is_of_tenants(table);
+        let owner_name = catalog.role_display(owner);
+        let invoker = |finding: Finding| match catalog.version < 150_000 {
+            true => revoke(catalog, view, finding)
+                .advise("from PostgreSQL 15 a view can have the rights of who asks it"),
+            false => finding.mend(format!(
+                "ALTER VIEW {} SET (security_invoker = true);",
+                view.display
+            )),
+        };
+        match (table.kind, table.row_security) {
+            (Kind::ForeignTable | Kind::MaterializedView, _) | (_, false)
+                if is_of_tenants && bound =>
+            {
+                if !view.has_option("security_barrier") {
+                    let why = format!(
+                        "it holds rows of {} back by itself, and whoever asks it can have a function of \
+                         its own called on each of them before",
+                        table.display
+                    );
+                    findings.push(Finding::new(NO_BARRIER, &view.display, why).mend(format!(
+                        "ALTER VIEW {} SET (security_barrier = true);",
+                        view.display
+                    )));
+                }
+            }
+            (_, false) if is_of_tenants => {
+                let why = format!(
+                    "it shows {}, which has no row-level security, with the rights of {owner_name}",
+                    table.display
+                );
+                let finding = Finding::new(BYPASSES, &view.display, why);
+                findings.push(revoke(catalog, view, finding));
+            }
+            (_, false) => {
+                let why = format!(
+                    "it shows {}, which has no tenant column and no row-level security, with the rights \
+                     of {owner_name}",
+                    table.display
+                );
+                let finding = Finding::new(UNKNOWN, &view.display, why);
+                findings.push(
+                    revoke(catalog, view, finding)
+                        .advise("name the view or the table as a global one if it is everybody's"),
+                );
+            }
+            (_, true) => {
+                let why = match () {
+                    () if catalog.is_above_policies(owner) => "who is above policies",
+                    () if table.owner == owner && !table.forced => {
+                        "who owns it: its policies are not forced"
+                    }
+                    () => continue,
+                };
+                let why = format!(
+                    "it reads {} with the rights of {owner_name}, {why}",
+                    table.display
+                );
+                findings.push(invoker(Finding::new(BYPASSES, &view.display, why)));
+            }
+        }
+    }
+}
+
+fn materialized(
+    catalog: &Catalog,
+    subject: &Subject,
+    view: &Relation,
+    findings: &mut Vec<Finding>,
+) {
+    let of_tenants = behind(catalog, view)
+        .into_iter()
+        .filter_map(|behind| catalog.relations.get(&behind.table))
+        .find(|table| !subject.is_global(table));
+    let Some(table) = of_tenants else { return };
+    let why = format!(
+        "it holds rows of {} as they were, for all to read",
+        table.display
+    );
+    let finding = Finding::new(MATERIALIZED, &view.display, why);
+    findings.push(revoke(catalog, view, finding).advise(format!(
+        "show it through a view WITH (security_barrier) that compares the tenant column with the \
+         context; name {} as a global table if it is everybody's",
+        view.display
+    )));
+}
+
+fn rules(catalog: &Catalog, subject: &Subject, findings: &mut Vec<Finding>) {
+    for rule in &catalog.rewrites {
+        let Some(table) = catalog.relations.get(&rule.relation) else {
+            continue;
+        };
+        if !subject.is_of_tenants(table) {
+            continue;
+        }
+        let others = rule
+            .others
+            .iter()
+            .filter_map(|oid| catalog.relations.get(oid));
+        let open: Vec<_> = others
+            .filter(|other| {
+                other.kind.has_rows() && !(subject.is_of_tenants(other) && other.row_security)
+            })
+            .map(|other| other.display.as_str())
+            .collect();
+        if open.is_empty() {
+            continue;
+        }
+        let why = format!(
+            "its rule {} reaches {} with the rights of the owner",
+            rule.display,
+            open.join(", ")
+        );
+        findings.push(
+            Finding::new(RULE_WRITES, &table.display, why)
+                .mend(format!("DROP RULE {} ON {};", rule.display, table.display)),
+        );
+    }
+}
+
+fn revoke(catalog: &Catalog, relation: &Relation, finding: Finding) -> Finding {
+    let mut grantees: Vec<Id> = catalog.held(relation).map(|grant| grant.grantee).collect();
+    grantees.sort_unstable();
+    grantees.dedup();
+    grantees
+        .into_iter()
+        .filter(|grantee| *grantee != relation.owner)
+        .fold(finding, |finding, grantee| {
+            finding.mend(format!(
+                "REVOKE ALL ON {} FROM {};",
+                relation.display,
+                catalog.role_display(grantee)
+            ))
+        })
+}

@@ -1,0 +1,176 @@
+//! The auditor, on databases with one hole each, and on sound ones. (Its quick tests are in `src`.)
+
+mod support;
+
+#[path = "audit/corpus.rs"]
+mod corpus;
+
+use std::collections::BTreeSet;
+
+use corpus::Bench;
+use sqlx::{Executor as _, PgPool};
+use support::world_with;
+use tenantry::audit::{Auditor, Severity};
+use tenantry::sql::{Installation, TenantType};
+
+/// Each hole of `audit/corpus`, the rule that finds it, and where.
+#[rustfmt::skip]
+const HOLES: &[(&str, &str, &str)] = &[
+    ("r01", "role-superuser", "rls_app"),
+    ("r02", "role-bypasses-rls", "rls_app"),
+    ("r03", "role-owns-table", "app.project"),
+    ("r04", "role-bypasses-rls", "rls_app"),
+    ("r05", "role-owns-table", "app.project"),
+    ("r07", "role-creates-roles", "rls_app"),
+    ("r08", "privilege-truncate", "app.task"),
+    ("r09", "privilege-trigger", "app.project"),
+    ("r11", "role-privileged-login", "rls_login"),
+    ("r12", "privilege-default", "rls_owner"),
+    ("r14", "privilege-public", "app.project"),
+    ("r15", "role-server-files", "rls_app"),
+    ("r17", "large-objects-shared", "rls_app"),
+    ("r18", "server-activity", "pg_stat_get_activity(integer)"),
+    ("r19", "extension-statements", "app.pg_stat_statements"),
+    ("r20", "role-replication", "rls_app"),
+    ("r22", "server-signals", "pg_cancel_backend(integer)"),
+    ("r23", "privilege-schema-create", "public"),
+    ("s04", "privilege-temporary", "DATABASE"),
+    ("t01", "table-rls-disabled", "app.project"),
+    ("t15", "table-unknown", "app.task_note"),
+    ("t16", "table-partition-open", "app.ev_2"),
+    ("t05", "policy-lets-foreign-rows-through", "app.project"),
+    ("t07", "policy-lets-foreign-rows-be-written", "app.project"),
+    ("t07c", "policy-lets-foreign-rows-be-written", "app.project"),
+    ("t08", "policy-lets-foreign-rows-through", "app.project"),
+    ("t10", "policy-lets-foreign-rows-through", "app.project"),
+    ("t12", "policy-empty-tenant", "app.note"),
+    ("t18", "policy-trusts-writable-table", "app.project"),
+    ("t20", "function-leakproof", "app.fmt(text)"),
+    ("t25", "policy-lets-foreign-rows-through", "app.note"),
+    ("t27", "rule-copies-rows", "app.project"),
+    ("v01", "view-bypasses-policies", "app.v"),
+    ("v02", "view-materialized", "app.mv"),
+    ("v03", "function-bypasses-policies", "app.search(text)"),
+    ("v04", "function-search-path", "app.secrets(integer)"),
+    ("v06", "view-without-barrier", "app.my_inv"),
+    ("v07", "foreign-table", "app.remote_project"),
+    ("s11", "function-helper-path", "app.ct2()"),
+    ("t02", "table-rls-not-forced", "app.project"),
+    ("k05", "privilege-sequence", "app.invoice_no"),
+    ("v13", "extension-storage", "app.pgrowlocks(text)"),
+];
+
+/// Designs of the corpus that look wrong and are not.
+const SOUND: &[&str] = &[
+    "t04", "t07b", "t12b", "v03b", "v10", "v11", "v12", "k11", "k13", "s02", "s07", "s20", "s21",
+];
+
+#[tokio::test]
+async fn each_hole_is_found_and_what_is_said_to_mend_it_does() {
+    let bench = Bench::new().await;
+    let only = std::env::var("TENANTRY_AUDIT_HOLE").ok();
+    let mut complaints = Vec::new();
+    for (id, rule, object) in HOLES {
+        if only.as_deref().is_some_and(|only| only != *id) {
+            continue;
+        }
+        // Of its own: an attack that succeeds changes what there is.
+        let Some(open) = bench.specimen(id).await else {
+            continue;
+        };
+        let mut complain = |what: String| complaints.push(format!("{id}: {what}"));
+        let before = open.attack().await;
+        if !before.starts_with("LEAK") {
+            complain(format!("the attack does not succeed: {before}"));
+        }
+        open.drop().await;
+        let specimen = bench.specimen(id).await.expect("as before");
+        let object = object.replace("DATABASE", specimen.name());
+        let report = Auditor::new(corpus::config())
+            .run(specimen.pool())
+            .await
+            .expect("audited");
+        let found: Vec<_> = report
+            .findings()
+            .filter(|finding| finding.rule().id() == *rule && finding.object() == object)
+            .collect();
+        if found.is_empty() {
+            complain(format!("{rule} does not find {object}:\n{report}"));
+        }
+        let own = found.iter().flat_map(|finding| finding.fix());
+        let mut fixes = report.fixes(Severity::Low);
+        fixes.extend(own.map(String::as_str));
+        let mut done = BTreeSet::new();
+        for statement in fixes {
+            if !done.insert(statement) {
+                continue;
+            }
+            if let Err(error) = specimen.run_as_superuser(statement).await {
+                complain(format!("{statement} fails: {error}"));
+            }
+        }
+        let after = specimen.attack().await;
+        if !after.starts_with("SAFE") {
+            complain(format!(
+                "after the fix the attack still succeeds: {after}\n{report}"
+            ));
+        }
+        let report = Auditor::new(corpus::config())
+            .run(specimen.pool())
+            .await
+            .expect("audited");
+        let still = |finding: &&tenantry::audit::Finding| {
+            finding.rule().id() == *rule && finding.object() == object
+        };
+        if let Some(finding) = report.findings().find(still) {
+            complain(format!("is found after the fix: {finding}"));
+        }
+        specimen.drop().await;
+    }
+    assert!(complaints.is_empty(), "\n{}", complaints.join("\n\n"));
+}
+
+/// Everything that this crate makes in a database, with its default key and with a number for one.
+#[tokio::test]
+async fn nothing_is_said_of_what_this_crate_makes() {
+    for kind in [TenantType::Text, TenantType::Uuid, TenantType::BigInt] {
+        let installation = Installation::new("app").tenant_column("tenant_id", kind);
+        let world = world_with(installation.clone(), &[]).await;
+        let mut admin = world.admin().await;
+        let countries = "DROP TABLE plain; CREATE TABLE countries (code text PRIMARY KEY)";
+        admin.execute(countries).await.expect("a table");
+        let countries = installation.reference_table("countries");
+        countries.apply(&mut admin).await.expect("applied");
+        let numbers = installation.number_series();
+        numbers.apply(&mut admin).await.expect("applied");
+        let trail = installation.trail();
+        trail.apply(&mut admin).await.expect("applied");
+        let authorization = installation.authorization();
+        authorization.apply(&mut admin).await.expect("applied");
+        let pool = PgPool::connect_with(world.admin.clone()).await;
+        let auditor = Auditor::new(installation);
+        let report = auditor.run(&pool.expect("connected")).await;
+        let report = report.expect("audited");
+        assert!(!report.has(Severity::Low), "{kind:?}:\n{report}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_said_of_sound_designs() {
+    let bench = Bench::new().await;
+    let mut complaints = Vec::new();
+    for id in SOUND.iter().copied().chain(["base"]) {
+        let Some(specimen) = bench.specimen(id).await else {
+            continue;
+        };
+        let report = Auditor::new(corpus::config())
+            .run(specimen.pool())
+            .await
+            .expect("audited");
+        if report.has(Severity::Low) {
+            complaints.push(format!("{id}:\n{report}"));
+        }
+        specimen.drop().await;
+    }
+    assert!(complaints.is_empty(), "\n{}", complaints.join("\n\n"));
+}
