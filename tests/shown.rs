@@ -381,8 +381,9 @@ async fn live(shown: &Shown, world: &World) {
     shown.look(advice.first().expect("of the unique column"));
     shown.look(advice[0].rule());
     let pool = PgPool::connect_with(world.admin.clone()).await;
-    let audited = Auditor::new(installation()).run(&pool.expect("connected"));
-    let audited = audited.await.expect("audited");
+    let pool = pool.expect("connected");
+    let audited = Auditor::new(installation()).run(&pool).await;
+    let audited = audited.expect("audited");
     shown.look(audited.findings().next().expect("at least an info"));
     shown.look(audited);
     let report = registry

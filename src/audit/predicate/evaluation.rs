@@ -149,7 +149,8 @@ impl Asked<'_> {
     /// become at all.
     async fn pass(&self, session: &mut Session, who: As<'_>) -> Result<Option<Vec<usize>>, Error> {
         let mut passed = Vec::new();
-        let mut open = vec![0..self.rows.len()];
+        let all = 0..self.rows.len();
+        let mut open = vec![all];
         let mut attempts = 0;
         while let Some(range) = open.pop() {
             if range.is_empty() || attempts == MOST_ATTEMPTS {

@@ -53,6 +53,7 @@ impl RegistrySubject {
     /// # Panics
     ///
     /// If one is not among them.
+    #[must_use]
     pub fn only(mut self, operations: &[&str]) -> Self {
         for chosen in operations {
             assert!(
