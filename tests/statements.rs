@@ -131,6 +131,26 @@ async fn every_way_to_run_a_statement_is_scoped() {
     );
 }
 
+/// As a caller says it: `persistent(false)` is for texts that do not come again.
+#[tokio::test]
+async fn what_is_not_to_be_kept_is_not_kept() {
+    let world = world(&["a"]).await;
+    let registry = world.registry().await;
+    let a = scope(&registry, "a").await;
+    for (persistent, expected) in [(false, 0), (true, 1)] {
+        let text = "SELECT 1 AS kept_or_not";
+        let done = sqlx::query(text).persistent(persistent).execute(&a).await;
+        done.expect("executed");
+        let kept: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM pg_prepared_statements WHERE statement = $1")
+                .bind(text)
+                .fetch_one(&a)
+                .await
+                .expect("a count");
+        assert_eq!(kept, expected, "persistent: {persistent}");
+    }
+}
+
 #[tokio::test]
 async fn another_tenants_rows_can_be_neither_written_nor_taken() {
     let world = world(&["a", "b"]).await;

@@ -24,8 +24,7 @@
 //!
 //! # What it does not look at
 //!
-//! Keys and foreign keys across tenants, statistics of the planner, publications, event triggers,
-//! and performance: not yet. What a function with its owner's rights does, trigger functions, and
+//! Statistics of the planner, publications, event triggers, and performance: not yet. What a function with its owner's rights does, trigger functions, and
 //! dynamic SQL: their authors know. Views and functions are judged by who owns them; which policies
 //! hold for that owner is not. `docs/audit/README.md` has the list, and all rules.
 //!

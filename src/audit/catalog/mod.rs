@@ -2,6 +2,7 @@
 
 mod functions;
 mod id;
+mod keys;
 mod policies;
 mod reach;
 mod relations;
@@ -20,6 +21,7 @@ use crate::sql::own;
 
 pub(super) use functions::Function;
 pub(super) use id::Id;
+pub(super) use keys::{ForeignKey, Unique};
 pub(super) use policies::{Command, Helper, Policy};
 pub(super) use reach::Reach;
 pub(super) use relations::{Column, DefaultPrivilege, Grant, Kind, Relation, Schema};
@@ -44,6 +46,8 @@ pub(super) struct Catalog {
     pub(super) default_privileges: Vec<DefaultPrivilege>,
     pub(super) policies: BTreeMap<Id, Vec<Policy>>,
     pub(super) helpers: Vec<Helper>,
+    pub(super) uniques: Vec<Unique>,
+    pub(super) foreign_keys: Vec<ForeignKey>,
     pub(super) functions: Vec<Function>,
     /// What each view reads.
     pub(super) views: BTreeMap<Id, Vec<Id>>,
@@ -81,6 +85,8 @@ impl Catalog {
             default_privileges: relations::default_privileges(connection).await?,
             policies: policies::policies(connection).await?,
             helpers: policies::helpers(connection).await?,
+            uniques: keys::uniques(connection).await?,
+            foreign_keys: keys::foreign_keys(connection).await?,
             functions: functions::functions(connection).await?,
             views: rewrites::views(connection).await?,
             definitions: rewrites::definitions(connection).await?,

@@ -115,6 +115,8 @@ pub(in crate::audit) struct Column {
     /// As `pg_type.typcategory`.
     pub(in crate::audit) category: String,
     pub(in crate::audit) not_null: bool,
+    /// Whether its values are counted up: an identity, or the default of a sequence.
+    pub(in crate::audit) is_counted: bool,
 }
 
 /// What will be granted on relations that are made later.
@@ -229,7 +231,9 @@ pub(super) async fn columns(connection: &mut PgConnection) -> Result<Vec<Column>
     Ok(sqlx::query_as(
         "SELECT a.attrelid AS relation, a.attnum AS number, a.attname::text AS name, quote_ident(a.attname) AS display, \
            format_type(a.atttypid, a.atttypmod) AS type_name, coalesce(base.typname, t.typname)::text AS base_type, \
-           coalesce(base.typcategory, t.typcategory)::text AS category, a.attnotnull AS not_null \
+           coalesce(base.typcategory, t.typcategory)::text AS category, a.attnotnull AS not_null, \
+           a.attidentity <> '' OR a.atthasdef AND EXISTS (SELECT FROM pg_attrdef AS f WHERE f.adrelid = a.attrelid \
+             AND f.adnum = a.attnum AND pg_get_expr(f.adbin, f.adrelid) LIKE 'nextval(%') AS is_counted \
          FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace \
            JOIN pg_type AS t ON t.oid = a.atttypid LEFT JOIN pg_type AS base ON base.oid = nullif(t.typbasetype, 0) \
          WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relkind IN ('r', 'p', 'v', 'm', 'f') \

@@ -1,6 +1,7 @@
 //! The rules: what each asks of the catalog, and what it says.
 
 mod functions;
+mod keys;
 mod policies;
 mod privileges;
 mod roles;
@@ -23,6 +24,7 @@ pub(super) const ALL: &[&[Rule]] = &[
     policies::RULES,
     views::RULES,
     functions::RULES,
+    keys::RULES,
 ];
 
 /// All that there is to say.
@@ -38,5 +40,6 @@ pub(super) async fn judge(
     findings.extend(policies::judge(session, catalog, subject, &helpers).await?);
     findings.extend(views::judge(catalog, subject, &helpers));
     findings.extend(functions::judge(catalog, subject));
+    findings.extend(keys::judge(catalog, subject));
     Ok(findings)
 }

@@ -207,7 +207,7 @@ impl Proof<'_> {
 
     fn is_global(&self, relation: &Relation) -> bool {
         self.lists.global.contains(&relation.oid.0)
-            || relation.schema == "tenantry" && own::GLOBAL.contains(&&*relation.table)
+            || relation.schema == own::SCHEMA && own::GLOBAL.contains(&&*relation.table)
     }
 
     /// The name that the tenant column of a relation should have.
@@ -514,5 +514,5 @@ const TENANT: &str = "tenantry_tenant";
 const BACKSTOP: &str = "tenantry_backstop";
 
 fn is_own(relation: &Relation) -> bool {
-    relation.schema == "tenantry" && own::TABLES.contains(&&*relation.table)
+    relation.schema == own::SCHEMA && own::TABLES.contains(&&*relation.table)
 }
