@@ -6,11 +6,12 @@ mod support;
 mod corpus;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use corpus::Bench;
-use sqlx::{Executor as _, PgPool};
+use sqlx::{AssertSqlSafe, Executor as _, PgPool};
 use support::world_with;
-use tenantry::audit::{Auditor, Severity};
+use tenantry::audit::{AuditConfig, Auditor, Severity};
 use tenantry::sql::{Installation, TenantType};
 
 /// Each hole of `audit/corpus`, the rule that finds it, and where.
@@ -156,6 +157,89 @@ async fn nothing_is_said_of_what_this_crate_makes() {
         let report = auditor.run(&pool.expect("connected")).await;
         let report = report.expect("audited");
         assert!(!report.has(Severity::Low), "{kind:?}:\n{report}");
+    }
+}
+
+/// Policies that raise errors, never end, or try to write; names that need quotes. The audit ends,
+/// says what it could not judge, and finds the hole beside all that.
+#[tokio::test]
+async fn a_hostile_schema_stops_nobody() {
+    let world = world_with(
+        Installation::new("app").tenant_column("tenant_id", TenantType::Text),
+        &[],
+    )
+    .await;
+    let mut admin = world.admin().await;
+    admin
+        .execute(
+            r#"DROP TABLE plain;
+            CREATE SCHEMA "odd ""schema"; GRANT USAGE ON SCHEMA "odd ""schema" TO app;
+            SET search_path = "odd ""schema";
+            CREATE FUNCTION raises(text) RETURNS boolean LANGUAGE plpgsql
+                AS $$ BEGIN RAISE EXCEPTION 'no %', $1; END $$;
+            CREATE FUNCTION loops(text) RETURNS boolean LANGUAGE plpgsql
+                AS $$ BEGIN LOOP END LOOP; END $$;
+            CREATE FUNCTION "writes; DROP"(text) RETURNS boolean LANGUAGE plpgsql
+                AS $$ BEGIN CREATE TABLE traces (); RETURN true; END $$;
+            CREATE TABLE "Raises" (tenant_id text NOT NULL, "odd ""column" text);
+            CREATE TABLE "loops'" (tenant_id text NOT NULL);
+            CREATE TABLE "write""s" (tenant_id text NOT NULL);
+            CREATE TABLE "leaks; --" (tenant_id text NOT NULL, "it's open" boolean);
+            CREATE VIEW "a view" AS SELECT 1 AS n;
+            CREATE OR REPLACE VIEW "b view" AS SELECT * FROM "a view";
+            CREATE OR REPLACE VIEW "a view" AS SELECT n FROM "b view";
+            GRANT SELECT ON ALL TABLES IN SCHEMA "odd ""schema" TO app;"#,
+        )
+        .await
+        .expect("a schema");
+    for (table, policy) in [
+        (r#""Raises""#, r#"raises("odd ""column")"#),
+        (r#""loops'""#, "loops(tenant_id)"),
+        (r#""write""s""#, r#""writes; DROP"(tenant_id)"#),
+        (
+            r#""leaks; --""#,
+            r#"tenant_id = current_user OR "it's open""#,
+        ),
+    ] {
+        let sql = format!(
+            "ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; \
+             CREATE POLICY \"p'\" ON {table} USING ({policy})"
+        );
+        admin.execute(AssertSqlSafe(sql)).await.expect("a policy");
+    }
+    let pool = PgPool::connect_with(world.admin.clone()).await;
+    let config = AuditConfig::new("app").tenant_column("tenant_id", "app.tenant_id");
+    let auditor = Auditor::new(config);
+    let pool = pool.expect("connected");
+    let report = tokio::time::timeout(Duration::from_secs(60), auditor.run(&pool)).await;
+    let report = report.expect("it ends").expect("audited");
+    let of = |rule: &str| -> Vec<_> {
+        let findings = report
+            .findings()
+            .filter(|finding| finding.rule().id() == rule);
+        findings
+            .map(|finding| finding.object().to_owned())
+            .collect()
+    };
+    let name = |table: &str| format!(r#""odd ""schema".{table}"#);
+    assert_eq!(
+        of("policy-lets-foreign-rows-through"),
+        [name(r#""leaks; --""#)]
+    );
+    assert_eq!(
+        of("policy-not-proven"),
+        [
+            name(r#""Raises""#),
+            name(r#""loops'""#),
+            name(r#""write""s""#)
+        ],
+        "{report}"
+    );
+    for statement in report.fixes(Severity::Critical) {
+        admin
+            .execute(AssertSqlSafe(statement))
+            .await
+            .expect("it is SQL");
     }
 }
 

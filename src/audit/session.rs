@@ -58,6 +58,16 @@ impl Session {
         &mut self.connection
     }
 
+    /// From here on nothing is asked but what somebody else wrote: policies, and functions that may
+    /// do anything for as long as they like.
+    pub(super) async fn be_impatient(&mut self) -> Result<(), Error> {
+        self.run(&format!(
+            "SET LOCAL statement_timeout = '{}ms'",
+            IMPATIENT.as_millis()
+        ))
+        .await
+    }
+
     /// Tries something that the server may refuse, and undoes it. Inside is what the server said: rows
     /// of text, or its SQLSTATE.
     pub(super) async fn attempt(
@@ -142,6 +152,9 @@ impl Session {
         Ok(found)
     }
 }
+
+/// How long an evaluation may take.
+const IMPATIENT: Duration = Duration::from_secs(1);
 
 /// As the catalog is asked, and as the server writes what it has parsed.
 const PINNED: &str = "SET LOCAL search_path = pg_catalog, pg_temp";

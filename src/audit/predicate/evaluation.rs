@@ -1,6 +1,8 @@
 //! What a predicate makes of rows that were made up: asked of the server, as the role that policies
 //! hold for.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use super::effective::Effective;
@@ -20,23 +22,39 @@ pub(in crate::audit) struct Passed {
     pub(in crate::audit) document: Value,
 }
 
-/// The first row of each kind that passes, for each predicate and context. `None` if nobody can
-/// tell: the role cannot be become, or the tenant column is of a type that is not known here.
+/// What came of an evaluation.
+#[derive(Clone, Debug)]
+pub(in crate::audit) enum Evaluated {
+    /// The first row of each kind that passes, for each predicate and context.
+    Passed(Vec<Passed>),
+    /// Nobody can tell, and why.
+    NotJudged(&'static str),
+}
+
+/// How long the predicates of one table may take, all together.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+const NO_TYPE: &str = "the tenant column is of a type that nothing is made up of";
+const NO_ROLE: &str = "the auditor's role may not become the application role";
+const TOO_SLOW: &str = "they take too long to evaluate";
+
+/// Asks the server, in each context.
 pub(in crate::audit) async fn evaluate(
     session: &mut Session,
     catalog: &Catalog,
     subject: &Subject,
     table: &Relation,
     predicates: &[&Effective],
-) -> Result<Option<Vec<Passed>>, Error> {
+) -> Result<Evaluated, Error> {
     let key = subject.key_of(table);
     let types: Vec<_> = key
         .iter()
         .map(|of| (&*of.column.base_type, &*of.column.category))
         .collect();
     let Some(tenants) = Tenants::of(&types) else {
-        return Ok(None);
+        return Ok(Evaluated::NotJudged(NO_TYPE));
     };
+    let deadline = Instant::now() + PATIENCE;
     let names: Vec<_> = key.iter().map(|of| of.setting).collect();
     let others = others(session, catalog, table, &key, predicates).await?;
     let checks = &table.checks;
@@ -58,10 +76,11 @@ pub(in crate::audit) async fn evaluate(
                     checks,
                     predicate: &effective.predicate,
                     rows: &rows,
+                    deadline,
                 };
-                let answer = asked.pass(session, who).await?;
-                let Some(numbers) = answer else {
-                    return Ok(None);
+                let numbers = match asked.pass(session, who).await? {
+                    Ok(numbers) => numbers,
+                    Err(why) => return Ok(Evaluated::NotJudged(why)),
                 };
                 let mut kinds = Vec::new();
                 for row in numbers.into_iter().map(|number| &rows[number]) {
@@ -83,7 +102,7 @@ pub(in crate::audit) async fn evaluate(
             }
         }
     }
-    Ok(Some(passed))
+    Ok(Evaluated::Passed(passed))
 }
 
 /// Values for the columns that predicates may speak of. Only the server knows what is a value of a
@@ -138,6 +157,7 @@ struct Asked<'a> {
     checks: &'a [String],
     predicate: &'a str,
     rows: &'a [Row],
+    deadline: Instant,
 }
 
 /// How often one predicate is asked in one context.
@@ -145,9 +165,12 @@ const MOST_ATTEMPTS: usize = 100;
 
 impl Asked<'_> {
     /// The numbers of the rows that pass. What the server refuses to evaluate does not pass; so that
-    /// one row does not speak for all, it is asked again in halves. `None` if the role may not be
-    /// become at all.
-    async fn pass(&self, session: &mut Session, who: As<'_>) -> Result<Option<Vec<usize>>, Error> {
+    /// one row does not speak for all, it is asked again in halves. Inside is why nobody can tell.
+    async fn pass(
+        &self,
+        session: &mut Session,
+        who: As<'_>,
+    ) -> Result<Result<Vec<usize>, &'static str>, Error> {
         let mut passed = Vec::new();
         let all = 0..self.rows.len();
         let mut open = vec![all];
@@ -157,6 +180,9 @@ impl Asked<'_> {
                 continue;
             }
             attempts += 1;
+            if Instant::now() >= self.deadline {
+                return Ok(Err(TOO_SLOW));
+            }
             match session
                 .attempt(who, &self.sql(&self.rows[range.clone()]))
                 .await?
@@ -167,7 +193,8 @@ impl Asked<'_> {
                         .filter_map(|answer| answer.first()?.as_ref()?.parse::<usize>().ok());
                     passed.extend(numbers.map(|number| range.start + number - 1));
                 }
-                Err(_) if attempts == 1 && !session.can_be(who).await? => return Ok(None),
+                Err(code) if code == "57014" => return Ok(Err(TOO_SLOW)),
+                Err(_) if attempts == 1 && !session.can_be(who).await? => return Ok(Err(NO_ROLE)),
                 Err(_) if range.len() > 1 => {
                     let middle = range.start + range.len() / 2;
                     open.push(range.start..middle);
@@ -177,7 +204,7 @@ impl Asked<'_> {
             }
         }
         passed.sort_unstable();
-        Ok(Some(passed))
+        Ok(Ok(passed))
     }
 
     /// The numbers of those that pass, from 1.

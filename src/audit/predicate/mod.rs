@@ -8,7 +8,7 @@ mod helpers;
 mod samples;
 
 pub(super) use effective::{Effective, effective};
-pub(super) use evaluation::{Passed, evaluate};
+pub(super) use evaluation::{Evaluated, Passed, evaluate};
 pub(super) use form::{Known, KnownColumn, is_bound, is_bound_view};
 pub(super) use helpers::helpers;
 pub(super) use samples::{Context, Whose};

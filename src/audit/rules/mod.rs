@@ -36,6 +36,7 @@ pub(super) async fn judge(
     let mut findings = roles::judge(catalog, subject);
     findings.extend(privileges::judge(catalog, subject));
     findings.extend(tables::judge(catalog, subject));
+    session.be_impatient().await?;
     let helpers = predicate::helpers(session, catalog, subject).await?;
     findings.extend(policies::judge(session, catalog, subject, &helpers).await?);
     findings.extend(views::judge(catalog, subject, &helpers));

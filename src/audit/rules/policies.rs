@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::audit::catalog::{Catalog, Command, Relation};
 use crate::audit::finding::Finding;
-use crate::audit::predicate::{self, Effective, Passed, Whose};
+use crate::audit::predicate::{self, Effective, Evaluated, Passed, Whose};
 use crate::audit::rule::Rule;
 use crate::audit::session::Session;
 use crate::audit::severity::Severity::{Critical, High, Info, Medium};
@@ -74,13 +74,10 @@ pub(super) async fn judge(
             .collect();
         if !open.is_empty() {
             match predicate::evaluate(session, catalog, subject, table, &open).await? {
-                Some(passed) => through(subject, table, &open, &passed, &mut findings),
-                None => findings.push(not_proven(
-                    table,
-                    &open,
-                    "the auditor's role may not become the application role, or the tenant column is \
-                     of a type that is not known",
-                )),
+                Evaluated::Passed(passed) => {
+                    through(subject, table, &open, &passed, &mut findings);
+                }
+                Evaluated::NotJudged(why) => findings.push(not_proven(table, &open, why)),
             }
         }
         trusts(catalog, subject, table, &mut findings);
