@@ -79,6 +79,10 @@ async fn each_hole_is_found_and_what_is_said_to_mend_it_does() {
         if only.as_deref().is_some_and(|only| only != *id) {
             continue;
         }
+        // From PostgreSQL 16 on CREATEROLE administers the roles that it made, and no others.
+        if *id == "r07" && bench.version().await >= 160_000 {
+            continue;
+        }
         // Of its own: an attack that succeeds changes what there is.
         let Some(open) = bench.specimen(id).await else {
             continue;
@@ -142,7 +146,9 @@ async fn nothing_is_said_of_what_this_crate_makes() {
         let installation = Installation::new("app").tenant_column("tenant_id", kind);
         let world = world_with(installation.clone(), &[]).await;
         let mut admin = world.admin().await;
-        let countries = "DROP TABLE plain; CREATE TABLE countries (code text PRIMARY KEY)";
+        // What PostgreSQL 14 grants by itself is a finding there.
+        let countries = "DROP TABLE plain; CREATE TABLE countries (code text PRIMARY KEY); \
+                         REVOKE CREATE ON SCHEMA public FROM PUBLIC";
         admin.execute(countries).await.expect("a table");
         let countries = installation.reference_table("countries");
         countries.apply(&mut admin).await.expect("applied");

@@ -125,6 +125,14 @@ impl Bench {
         there.await.expect("asked")
     }
 
+    /// `server_version_num`.
+    pub(crate) async fn version(&self) -> i32 {
+        let mut connection = self.options("postgres").connect().await.expect("connected");
+        let version = "SELECT current_setting('server_version_num')::int4";
+        let version = sqlx::query_scalar(version).fetch_one(&mut connection);
+        version.await.expect("a version")
+    }
+
     fn options(&self, database: &str) -> PgConnectOptions {
         self.server.connect_options().database(database)
     }

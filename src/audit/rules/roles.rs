@@ -3,7 +3,7 @@
 use crate::audit::catalog::{Catalog, Id, Role};
 use crate::audit::finding::Finding;
 use crate::audit::rule::Rule;
-use crate::audit::severity::Severity::{Critical, High, Medium};
+use crate::audit::severity::Severity::{self, Critical, High, Low, Medium};
 use crate::audit::subject::Subject;
 use crate::quote;
 
@@ -127,36 +127,40 @@ fn way(catalog: &Catalog, role: &Role) -> Way {
 
 fn attributes(catalog: &Catalog, role: &Role, findings: &mut Vec<Finding>) {
     let way = way(catalog, role);
-    let mut complain = |rule, problem: &str, attribute: &str| {
+    let mut complain = |rule: Rule, severity: Severity, problem: &str, attribute: &str| {
         let fix = way
             .leave
             .clone()
             .unwrap_or_else(|| format!("ALTER ROLE {} {attribute};", role.display));
-        findings.push(Finding::new(rule, &way.own, format!("{}{problem}", way.how)).mend(fix));
+        let finding = Finding::new(rule, &way.own, format!("{}{problem}", way.how));
+        findings.push(finding.severity_of(severity).mend(fix));
     };
     if role.superuser {
-        complain(SUPERUSER, "is a superuser", "NOSUPERUSER");
+        complain(SUPERUSER, Critical, "is a superuser", "NOSUPERUSER");
         return;
     }
     if role.bypass_rls {
         complain(
             BYPASSES,
+            Critical,
             "has BYPASSRLS: no policy holds for it",
             "NOBYPASSRLS",
         );
     }
     if role.create_role {
-        let problem = match catalog.version < 160_000 {
-            true => "has CREATEROLE and can grant itself any role that is no superuser",
-            false => {
-                "has CREATEROLE and can make itself roles that log in; it can become those it made"
-            }
+        let (severity, problem) = match catalog.version < 160_000 {
+            true => (
+                Critical,
+                "has CREATEROLE and can grant itself any role that is no superuser",
+            ),
+            // It administers those that it made, and no others.
+            false => (Low, "has CREATEROLE and can make itself roles that log in"),
         };
-        complain(CREATES_ROLES, problem, "NOCREATEROLE");
+        complain(CREATES_ROLES, severity, problem, "NOCREATEROLE");
     }
     if role.replication {
         let problem = "has REPLICATION: logical decoding shows it the rows of every tenant";
-        complain(REPLICATION, problem, "NOREPLICATION");
+        complain(REPLICATION, Critical, problem, "NOREPLICATION");
     }
 }
 
