@@ -135,6 +135,9 @@ impl Catalog {
 
     /// Whether a policy is for this role: it is for it by name, or for one whose privileges it has.
     pub(super) fn applies(&self, policy: &Policy, role: Id) -> bool {
+        if policy.roles.contains(&Id::PUBLIC) {
+            return true;
+        }
         let mut open = vec![role];
         let mut seen = Vec::new();
         while let Some(role) = open.pop() {
@@ -152,7 +155,7 @@ impl Catalog {
                     .map(|membership| membership.role),
             );
         }
-        policy.roles.contains(&Id::PUBLIC)
+        false
     }
 
     /// Whether policies do not hold for this role, whatever the table.
@@ -224,9 +227,7 @@ impl Catalog {
             .values()
             .filter(|relation| !relation.of_extension)
     }
-}
 
-impl Catalog {
     /// Who could own what those who serve tenants should not: the owner of most tables that is none
     /// of them and no superuser. Quoted where SQL needs it.
     pub(super) fn owner_instead(&self) -> Option<&str> {

@@ -34,13 +34,11 @@ pub(in crate::audit) struct KnownColumn<'a> {
 /// Whether only rows pass that have every column of the key from the context. `false` says nothing:
 /// the predicate may hold them back in a way that is not known here.
 pub(in crate::audit) fn is_bound(predicate: &str, known: &Known<'_>) -> bool {
-    let all = (1_u64 << known.key.len().min(63)) - 1;
-    all != 0 && parse(predicate).is_some_and(|expression| known.bound(&expression) & all == all)
+    parse(predicate).is_some_and(|expression| known.is_bound_by(&expression))
 }
 
 /// The same of what a view shows: every row comes from one relation and meets such a condition.
 pub(in crate::audit) fn is_bound_view(definition: &str, known: &Known<'_>) -> bool {
-    let all = (1_u64 << known.key.len().min(63)) - 1;
     let statements = Parser::parse_sql(&PostgreSqlDialect {}, definition);
     let Ok([Statement::Query(query)]) = statements.as_deref() else {
         return false;
@@ -50,8 +48,8 @@ pub(in crate::audit) fn is_bound_view(definition: &str, known: &Known<'_>) -> bo
     };
     let is_plain =
         query.with.is_none() && select.from.len() == 1 && select.from[0].joins.is_empty();
-    let is_bound = |condition| known.bound(condition) & all == all;
-    is_plain && all != 0 && select.selection.as_ref().is_some_and(is_bound)
+    let condition = select.selection.as_ref();
+    is_plain && condition.is_some_and(|condition| known.is_bound_by(condition))
 }
 
 fn parse(predicate: &str) -> Option<Expr> {
@@ -64,6 +62,12 @@ fn parse(predicate: &str) -> Option<Expr> {
 }
 
 impl Known<'_> {
+    /// Every column of the key, of which there is one.
+    fn is_bound_by(&self, expression: &Expr) -> bool {
+        let all = (1_u64 << self.key.len().min(63)) - 1;
+        all != 0 && self.bound(expression) & all == all
+    }
+
     /// The columns of the key, a bit each, that a row has from the context if it passes.
     fn bound(&self, expression: &Expr) -> u64 {
         match expression {

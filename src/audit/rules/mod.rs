@@ -8,7 +8,7 @@ mod roles;
 mod tables;
 mod views;
 
-use super::catalog::Catalog;
+use super::catalog::{Catalog, Relation};
 use super::finding::Finding;
 use super::predicate;
 use super::rule::Rule;
@@ -26,6 +26,23 @@ pub(super) const ALL: &[&[Rule]] = &[
     functions::RULES,
     keys::RULES,
 ];
+
+/// Takes all from those who serve tenants, but for what is its owner's.
+fn revoke(catalog: &Catalog, relation: &Relation, finding: Finding) -> Finding {
+    let mut grantees: Vec<_> = catalog.held(relation).map(|grant| grant.grantee).collect();
+    grantees.sort_unstable();
+    grantees.dedup();
+    grantees
+        .into_iter()
+        .filter(|grantee| *grantee != relation.owner)
+        .fold(finding, |finding, grantee| {
+            finding.mend(format!(
+                "REVOKE ALL ON {} FROM {};",
+                relation.display,
+                catalog.role_display(grantee)
+            ))
+        })
+}
 
 /// All that there is to say.
 pub(super) async fn judge(

@@ -1,6 +1,7 @@
 //! Tables: which have policies, which should, and for whom these hold.
 
-use crate::audit::catalog::{Catalog, Command, Id, Kind, Relation};
+use super::revoke;
+use crate::audit::catalog::{Catalog, Command, Kind, Relation};
 use crate::audit::finding::Finding;
 use crate::audit::rule::Rule;
 use crate::audit::severity::Severity::{Critical, High, Info};
@@ -123,22 +124,6 @@ fn protect(catalog: &Catalog, subject: &Subject, table: &Relation, finding: Find
         "CREATE POLICY tenant_isolation ON {name} FOR ALL TO PUBLIC USING ({comparison}) \
          WITH CHECK ({comparison});"
     ))
-}
-
-fn revoke(catalog: &Catalog, table: &Relation, finding: Finding) -> Finding {
-    let mut grantees: Vec<Id> = catalog.held(table).map(|grant| grant.grantee).collect();
-    grantees.sort_unstable();
-    grantees.dedup();
-    grantees
-        .into_iter()
-        .filter(|grantee| *grantee != table.owner)
-        .fold(finding, |finding, grantee| {
-            finding.mend(format!(
-                "REVOKE ALL ON {} FROM {};",
-                table.display,
-                catalog.role_display(grantee)
-            ))
-        })
 }
 
 /// What it is a part of, if that has policies.

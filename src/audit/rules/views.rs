@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::revoke;
 use crate::audit::catalog::{Catalog, Id, Kind, Relation};
 use crate::audit::finding::Finding;
 use crate::audit::predicate;
@@ -259,20 +260,4 @@ fn rules(catalog: &Catalog, subject: &Subject, findings: &mut Vec<Finding>) {
                 .mend(format!("DROP RULE {} ON {};", rule.display, table.display)),
         );
     }
-}
-
-fn revoke(catalog: &Catalog, relation: &Relation, finding: Finding) -> Finding {
-    let mut grantees: Vec<Id> = catalog.held(relation).map(|grant| grant.grantee).collect();
-    grantees.sort_unstable();
-    grantees.dedup();
-    grantees
-        .into_iter()
-        .filter(|grantee| *grantee != relation.owner)
-        .fold(finding, |finding, grantee| {
-            finding.mend(format!(
-                "REVOKE ALL ON {} FROM {};",
-                relation.display,
-                catalog.role_display(grantee)
-            ))
-        })
 }
