@@ -40,13 +40,30 @@ impl Client {
     }
 
     /// Opens a connection where there is none. One that failed is not used again.
-    pub async fn send(&mut self, request: Request<Body>) -> Result<Answer, Failure> {
-        let mut open = match self.open.take() {
-            Some(open) if !open.sender.is_closed() => open,
-            _ => Open::connect(self.address).await?,
+    ///
+    /// A server may end a connection after an answer (actix does where a request was refused before
+    /// its body had come), which is known here only once somebody has looked: a request of which
+    /// nothing was sent goes to the next connection.
+    pub async fn send(&mut self, mut request: Request<Body>) -> Result<Answer, Failure> {
+        let (open, response) = loop {
+            let (mut open, kept) = match self.open.take() {
+                Some(open) if !open.sender.is_closed() => (open, true),
+                _ => (Open::connect(self.address).await?, false),
+            };
+            if let Err(error) = open.sender.ready().await {
+                if kept {
+                    continue;
+                }
+                return Err(error.into());
+            }
+            match open.sender.try_send_request(request).await {
+                Ok(response) => break (open, response),
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) if kept => request = unsent,
+                    _ => return Err(error.into_error().into()),
+                },
+            }
         };
-        open.sender.ready().await?;
-        let response = open.sender.send_request(request).await?;
         let (head, body) = response.into_parts();
         let body = axum::body::to_bytes(Body::new(body), usize::MAX).await?;
         self.open = Some(open);
