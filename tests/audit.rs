@@ -166,6 +166,42 @@ async fn nothing_is_said_of_what_this_crate_makes() {
     }
 }
 
+/// All rows of it are one tenant's, so tables without policies are nothing to complain of.
+#[tokio::test]
+async fn a_database_of_one_tenant_is_asked_whether_it_takes_others() {
+    let world = support::empty_world().await;
+    let mut admin = world.admin().await;
+    let installation = Installation::new("app").database_of("acme".parse().expect("an id"));
+    installation.install(&mut admin).await.expect("installed");
+    let tables = "CREATE TABLE products (id bigint PRIMARY KEY, name text); \
+                  GRANT ALL ON products TO app";
+    admin.execute(tables).await.expect("a table");
+    let pool = PgPool::connect_with(world.admin.clone()).await;
+    let pool = pool.expect("connected");
+    let auditor = Auditor::new(installation.clone());
+    let report = auditor.run(&pool).await.expect("audited");
+    assert!(!report.has(Severity::Low), "{report}");
+
+    for (done, rule) in [
+        (
+            "ALTER DOMAIN tenantry.scope DROP CONSTRAINT tenantry_2_tenant",
+            "database-takes-other-tenants",
+        ),
+        (
+            "ALTER DOMAIN tenantry.scope ADD CONSTRAINT tenantry_2_tenant CHECK (VALUE[2] = 'zeta')",
+            "database-refuses-its-tenant",
+        ),
+    ] {
+        admin.execute(done).await.expect(done);
+        let report = auditor.run(&pool).await.expect("audited");
+        let found: Vec<_> = report.findings().map(|found| found.rule().id()).collect();
+        assert!(found.contains(&rule), "{rule}:\n{report}");
+    }
+    installation.install(&mut admin).await.expect("installed");
+    let report = auditor.run(&pool).await.expect("audited");
+    assert!(!report.has(Severity::Low), "{report}");
+}
+
 /// Policies that raise errors, never end, or try to write; names that need quotes. The audit ends,
 /// says what it could not judge, and finds the hole beside all that.
 #[tokio::test]

@@ -76,6 +76,22 @@ macro_rules! in_both_frameworks {
     };
 }
 
+/// What the example installs, as its owner sees it.
+#[cfg(feature = "audit")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_database_passes_the_audit() {
+    use tenantry::audit::{AuditConfig, Auditor, Severity};
+
+    let world = world::World::start(options::Framework::Axum).await;
+    let pool = sqlx::PgPool::connect_with(world.database.owner.clone()).await;
+    let role = world.database.service.get_username();
+    let auditor = Auditor::new(AuditConfig::new(role));
+    let report = auditor.run(&pool.expect("connected")).await;
+    let report = report.expect("audited");
+    assert!(!report.has(Severity::Low), "{report}");
+    assert_eq!(report.unseen().count(), 0, "{report}");
+}
+
 in_both_frameworks! {
     routes: what_is_described_is_served
         cases_are_paged_and_keep_to_their_organisation

@@ -385,7 +385,18 @@ async fn live(shown: &Shown, world: &World) {
     let audited = Auditor::new(installation()).run(&pool).await;
     let audited = audited.expect("audited");
     shown.look(audited.findings().next().expect("at least an info"));
+    shown.look(audited.sarif());
     shown.look(audited);
+    let stranger = "DO $$ BEGIN \
+                      IF to_regrole('stranger') IS NULL THEN CREATE ROLE stranger LOGIN; END IF; \
+                    END $$";
+    admin.execute(stranger).await.expect("a role");
+    let stranger = PgPool::connect_with(world.admin.clone().username("stranger")).await;
+    let audited = Auditor::new(installation())
+        .run(&stranger.expect("connected"))
+        .await;
+    let audited = audited.expect("audited");
+    shown.look(audited.unseen().next().expect("whose the database is"));
     let report = registry
         .for_each_tenant(ForEachTenant::default(), |_| async { Ok::<_, Error>(()) })
         .await;

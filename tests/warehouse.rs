@@ -76,6 +76,24 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 const EVERY: Duration = Duration::from_millis(40);
 
 /// With one request at a time it works, and nobody sees anything.
+/// What the example installs for each tenant.
+#[cfg(feature = "audit")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_databases_pass_the_audit() {
+    use tenantry::audit::{AuditConfig, Auditor, Severity};
+
+    let world = World::start(2).await;
+    for tenant in world.databases.tenants() {
+        let pool = sqlx::PgPool::connect_with(world.databases.as_admin(tenant)).await;
+        let role = world.databases.as_app(tenant);
+        let auditor = Auditor::new(AuditConfig::new(role.get_username()));
+        let report = auditor.run(&pool.expect("connected")).await;
+        let report = report.expect("audited");
+        assert!(!report.has(Severity::Low), "{tenant}:\n{report}");
+        assert_eq!(report.unseen().count(), 0, "{report}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_original_design_mixes_tenants_up() {
     let world = World::start(8).await;

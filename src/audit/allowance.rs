@@ -1,5 +1,6 @@
 //! What is allowed, by whom it concerns, and until when.
 
+use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 use time::Date;
 use time::format_description::well_known::Iso8601;
 
@@ -85,6 +86,18 @@ impl Allowance {
 
     pub(super) fn has_expired(&self, today: Date) -> bool {
         self.expires.is_some_and(|last| today > last)
+    }
+}
+
+/// With `rule`, `object`, `reason` and `until`, which is null for one that does not end.
+impl Serialize for Allowance {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut out = serializer.serialize_struct("Allowance", 4)?;
+        out.serialize_field("rule", &self.rule)?;
+        out.serialize_field("object", &self.object)?;
+        out.serialize_field("reason", &self.reason)?;
+        out.serialize_field("until", &self.expires.map(|day| day.to_string()))?;
+        out.end()
     }
 }
 

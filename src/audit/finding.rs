@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::ser::{Serialize, SerializeStruct as _, Serializer};
+
 use super::rule::Rule;
 use super::severity::Severity;
 
@@ -90,6 +92,23 @@ impl Finding {
     /// What else to do, or instead.
     pub fn advice(&self) -> Option<&str> {
         self.advice.as_deref()
+    }
+}
+
+/// With `rule`, `severity`, `object`, `why`, `witness`, `fix`, `advice` and `page`; what is not there
+/// is null.
+impl Serialize for Finding {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut out = serializer.serialize_struct("Finding", 8)?;
+        out.serialize_field("rule", self.rule.id())?;
+        out.serialize_field("severity", self.severity.as_str())?;
+        out.serialize_field("object", &self.object)?;
+        out.serialize_field("why", &self.why)?;
+        out.serialize_field("witness", &self.witness)?;
+        out.serialize_field("fix", &self.fix)?;
+        out.serialize_field("advice", &self.advice)?;
+        out.serialize_field("page", &self.rule.page())?;
+        out.end()
     }
 }
 

@@ -42,9 +42,11 @@ mod predicate;
 mod report;
 mod rule;
 mod rules;
+mod sarif;
 mod session;
 mod severity;
 mod subject;
+mod unseen;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -52,7 +54,7 @@ use std::time::Duration;
 use sqlx::PgPool;
 
 use crate::error::{Error, ErrorKind};
-use catalog::Catalog;
+use catalog::{Catalog, DatabaseOf};
 use session::Session;
 use subject::Subject;
 
@@ -61,7 +63,9 @@ pub use config::AuditConfig;
 pub use finding::Finding;
 pub use report::AuditReport;
 pub use rule::Rule;
+pub use sarif::Sarif;
 pub use severity::Severity;
+pub use unseen::Unseen;
 
 /// Looks for ways around the isolation; see [the module](self).
 #[derive(Clone, Debug)]
@@ -104,14 +108,28 @@ impl Auditor {
         self.config.check()?;
         let mut session = Session::begin(pool, self.patience).await?;
         let catalog = Catalog::read(session.catalog(), &self.config).await?;
-        let subject = self.subject(&mut session, &catalog).await?;
-        let findings = rules::judge(&mut session, &catalog, &subject).await?;
+        let mut unseen = Vec::new();
+        let subject = self.subject(&mut session, &catalog, &mut unseen).await?;
+        let whose = catalog::database_of(session.catalog()).await?;
+        if whose == DatabaseOf::Unknown {
+            unseen.push(Unseen::new(
+                "tenantry.installation",
+                "the auditor's role may not read whether the database belongs to one tenant, so it is \
+                 judged as one of many: GRANT USAGE ON SCHEMA tenantry and SELECT on this table",
+            ));
+        }
+        let findings = rules::judge(&mut session, &catalog, &subject, &whose, &mut unseen).await?;
         session.end().await;
-        Ok(AuditReport::new(findings, &self.config.allowances))
+        Ok(AuditReport::new(findings, unseen, &self.config.allowances))
     }
 
     /// Finds what the names of the configuration mean.
-    async fn subject(&self, session: &mut Session, catalog: &Catalog) -> Result<Subject, Error> {
+    async fn subject(
+        &self,
+        session: &mut Session,
+        catalog: &Catalog,
+        unseen: &mut Vec<Unseen>,
+    ) -> Result<Subject, Error> {
         let columns = &self.config.columns_of;
         let global = &self.config.global;
         let names = columns.iter().map(|(table, _)| table).chain(global);
@@ -133,7 +151,14 @@ impl Auditor {
             .map(|(oid, (_, column))| (*oid, column.clone()))
             .collect();
         let mut global: BTreeSet<_> = global_at.iter().copied().collect();
-        global.extend(catalog::reference_tables(session.catalog()).await?);
+        match catalog::reference_tables(session.catalog()).await? {
+            Some(tables) => global.extend(tables),
+            None => unseen.push(Unseen::new(
+                "tenantry.reference_tables",
+                "the auditor's role may not read which tables are meant for all tenants, so they \
+                 are found as unknown: GRANT USAGE ON SCHEMA tenantry and SELECT on this table",
+            )),
+        }
         Ok(Subject::new(&self.config, catalog, columns, global))
     }
 }

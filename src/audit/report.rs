@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 use time::{Date, OffsetDateTime};
 
 use super::allowance::Allowance;
 use super::finding::Finding;
+use super::sarif::Sarif;
 use super::severity::Severity;
+use super::unseen::Unseen;
 
 /// What an [`Auditor`](super::Auditor) found.
 #[derive(Clone, Debug)]
@@ -17,20 +20,33 @@ pub struct AuditReport {
     allowed: Vec<(Finding, Allowance)>,
     unused: Vec<Allowance>,
     expired: Vec<Allowance>,
+    unseen: Vec<Unseen>,
 }
 
 impl AuditReport {
-    pub(super) fn new(findings: Vec<Finding>, allowances: &[Allowance]) -> Self {
-        Self::on(findings, allowances, OffsetDateTime::now_utc().date())
+    pub(super) fn new(
+        findings: Vec<Finding>,
+        unseen: Vec<Unseen>,
+        allowances: &[Allowance],
+    ) -> Self {
+        let today = OffsetDateTime::now_utc().date();
+        Self::on(findings, unseen, allowances, today)
     }
 
-    fn on(mut all: Vec<Finding>, allowances: &[Allowance], today: Date) -> Self {
+    fn on(
+        mut all: Vec<Finding>,
+        mut unseen: Vec<Unseen>,
+        allowances: &[Allowance],
+        today: Date,
+    ) -> Self {
         all.sort_by(|one, other| {
             let key =
                 |finding: &Finding| (std::cmp::Reverse(finding.severity()), finding.rule().id());
             (key(one), one.object()).cmp(&(key(other), other.object()))
         });
         all.dedup();
+        unseen.sort();
+        unseen.dedup();
         let (expired, valid): (Vec<_>, Vec<_>) = allowances
             .iter()
             .cloned()
@@ -57,6 +73,7 @@ impl AuditReport {
             allowed,
             unused: unused.collect(),
             expired,
+            unseen,
         }
     }
 
@@ -80,6 +97,16 @@ impl AuditReport {
     /// Allowances whose last day is over: what they allowed is among the findings again.
     pub fn expired_allowances(&self) -> impl Iterator<Item = &Allowance> {
         self.expired.iter()
+    }
+
+    /// What could not be looked at, by object: without it nobody can say that the database is sound.
+    pub fn unseen(&self) -> impl Iterator<Item = &Unseen> {
+        self.unseen.iter()
+    }
+
+    /// The same for tools that read SARIF, such as those that show findings beside a change.
+    pub fn sarif(&self) -> Sarif<'_> {
+        Sarif::new(self)
     }
 
     /// What mends all findings that matter at least so much: their statements, each once. Read them
@@ -114,6 +141,37 @@ impl AuditReport {
     }
 }
 
+/// With `tool`, `version`, `counts` by severity, `findings`, `allowed` (each a `finding` and its
+/// `allowance`), `expired_allowances`, `unused_allowances` and `unseen`. Fields may be added.
+impl Serialize for AuditReport {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(serde::Serialize)]
+        struct Allowed<'a> {
+            finding: &'a Finding,
+            allowance: &'a Allowance,
+        }
+
+        let counts = self.counts().into_iter();
+        let counts: BTreeMap<_, _> = counts
+            .map(|(severity, count)| (severity.as_str(), count))
+            .collect();
+        let allowed: Vec<_> = self
+            .allowed()
+            .map(|(finding, allowance)| Allowed { finding, allowance })
+            .collect();
+        let mut out = serializer.serialize_struct("AuditReport", 8)?;
+        out.serialize_field("tool", env!("CARGO_PKG_NAME"))?;
+        out.serialize_field("version", env!("CARGO_PKG_VERSION"))?;
+        out.serialize_field("counts", &counts)?;
+        out.serialize_field("findings", &self.findings)?;
+        out.serialize_field("allowed", &allowed)?;
+        out.serialize_field("expired_allowances", &self.expired)?;
+        out.serialize_field("unused_allowances", &self.unused)?;
+        out.serialize_field("unseen", &self.unseen)?;
+        out.end()
+    }
+}
+
 impl fmt::Display for AuditReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for finding in &self.findings {
@@ -133,6 +191,9 @@ impl fmt::Display for AuditReport {
                 let (rule, object) = (allowance.rule(), allowance.object());
                 writeln!(f, "allowance {what}: {rule} of {object}")?;
             }
+        }
+        for unseen in &self.unseen {
+            writeln!(f, "{unseen}")?;
         }
         let counts: Vec<_> = self
             .counts()

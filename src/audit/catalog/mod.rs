@@ -29,7 +29,7 @@ pub(super) use rewrites::Rewrite;
 pub(super) use roles::{Database, Membership, Role};
 pub(super) use server::{ExtensionView, LargeObjects, ParameterPrivilege, ServerFunction};
 
-pub(super) use tenantry::reference_tables;
+pub(super) use tenantry::{DatabaseOf, database_of, reference_tables};
 
 /// All that rules ask about.
 #[derive(Debug)]

@@ -5,26 +5,72 @@ use sqlx::PgConnection;
 use super::id::Id;
 use crate::error::Error;
 
-/// The tables that all tenants read, as they were applied. None if the role may not read the list.
+/// A table of this crate's schema, as far as it can be told.
+enum List {
+    NotThere,
+    NotReadable,
+    Readable,
+}
+
+/// Whose the database is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::audit) enum DatabaseOf {
+    /// Of all: rows say whose they are.
+    Tenants,
+    /// Of this one: so it was installed.
+    Tenant(String),
+    /// The role may not read it.
+    Unknown,
+}
+
+pub(in crate::audit) async fn database_of(
+    connection: &mut PgConnection,
+) -> Result<DatabaseOf, Error> {
+    match list(connection, "installation").await? {
+        List::NotThere => Ok(DatabaseOf::Tenants),
+        List::NotReadable => Ok(DatabaseOf::Unknown),
+        List::Readable => {
+            let tenant: Option<Option<String>> =
+                sqlx::query_scalar("SELECT tenant FROM tenantry.installation")
+                    .persistent(false)
+                    .fetch_optional(connection)
+                    .await?;
+            let tenant = tenant.flatten();
+            Ok(tenant.map_or(DatabaseOf::Tenants, DatabaseOf::Tenant))
+        }
+    }
+}
+
+/// The tables that all tenants read, as they were applied. `None` if the role may not read the list.
 pub(in crate::audit) async fn reference_tables(
     connection: &mut PgConnection,
-) -> Result<Vec<Id>, Error> {
-    const LIST: &str = "tenantry.reference_tables";
-    let readable: Option<bool> = sqlx::query_scalar(
-        "SELECT has_table_privilege(to_regclass($1), 'SELECT') \
-           AND has_schema_privilege('tenantry', 'USAGE') WHERE to_regclass($1) IS NOT NULL",
-    )
-    .bind(LIST)
-    .persistent(false)
-    .fetch_optional(&mut *connection)
-    .await?;
-    if readable != Some(true) {
-        return Ok(Vec::new());
+) -> Result<Option<Vec<Id>>, Error> {
+    match list(connection, "reference_tables").await? {
+        List::NotThere => Ok(Some(Vec::new())),
+        List::NotReadable => Ok(None),
+        List::Readable => Ok(Some(
+            sqlx::query_scalar("SELECT relation::oid FROM tenantry.reference_tables")
+                .persistent(false)
+                .fetch_all(connection)
+                .await?,
+        )),
     }
-    Ok(
-        sqlx::query_scalar("SELECT relation::oid FROM tenantry.reference_tables")
-            .persistent(false)
-            .fetch_all(connection)
-            .await?,
+}
+
+/// By the catalog: a name in a schema that the role may not use is refused as such.
+async fn list(connection: &mut PgConnection, table: &str) -> Result<List, Error> {
+    let readable: Option<bool> = sqlx::query_scalar(
+        "SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') \
+         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace \
+         WHERE n.nspname = 'tenantry' AND c.relname = $1",
     )
+    .bind(table)
+    .persistent(false)
+    .fetch_optional(connection)
+    .await?;
+    Ok(match readable {
+        None => List::NotThere,
+        Some(false) => List::NotReadable,
+        Some(true) => List::Readable,
+    })
 }

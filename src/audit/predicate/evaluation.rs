@@ -29,13 +29,14 @@ pub(in crate::audit) enum Evaluated {
     Passed(Vec<Passed>),
     /// Nobody can tell, and why.
     NotJudged(&'static str),
+    /// The auditor's role may not become the one that they hold for.
+    NotAllowed,
 }
 
 /// How long the predicates of one table may take, all together.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 const NO_TYPE: &str = "the tenant column is of a type that nothing is made up of";
-const NO_ROLE: &str = "the auditor's role may not become the application role";
 const TOO_SLOW: &str = "they take too long to evaluate";
 
 /// Asks the server, in each context.
@@ -83,7 +84,7 @@ pub(in crate::audit) async fn evaluate(
                 };
                 let numbers = match asked.pass(session, who).await? {
                     Ok(numbers) => numbers,
-                    Err(why) => return Ok(Evaluated::NotJudged(why)),
+                    Err(undecided) => return Ok(undecided),
                 };
                 let mut kinds = Vec::new();
                 for row in numbers.into_iter().map(|number| &rows[number]) {
@@ -167,12 +168,13 @@ const MOST_ATTEMPTS: usize = 100;
 
 impl Asked<'_> {
     /// The numbers of the rows that pass. What the server refuses to evaluate does not pass; so that
-    /// one row does not speak for all, it is asked again in halves. Inside is why nobody can tell.
+    /// one row does not speak for all, it is asked again in halves. Inside is what it comes
+    /// to where nobody can tell.
     async fn pass(
         &self,
         session: &mut Session,
         who: As<'_>,
-    ) -> Result<Result<Vec<usize>, &'static str>, Error> {
+    ) -> Result<Result<Vec<usize>, Evaluated>, Error> {
         let mut passed = Vec::new();
         let all = 0..self.rows.len();
         let mut open = vec![all];
@@ -183,7 +185,7 @@ impl Asked<'_> {
             }
             attempts += 1;
             if Instant::now() >= self.deadline {
-                return Ok(Err(TOO_SLOW));
+                return Ok(Err(Evaluated::NotJudged(TOO_SLOW)));
             }
             match session
                 .attempt(who, &self.sql(&self.rows[range.clone()]))
@@ -195,8 +197,12 @@ impl Asked<'_> {
                         .filter_map(|answer| answer.first()?.as_ref()?.parse::<usize>().ok());
                     passed.extend(numbers.map(|number| range.start + number - 1));
                 }
-                Err(code) if code == "57014" => return Ok(Err(TOO_SLOW)),
-                Err(_) if attempts == 1 && !session.can_be(who).await? => return Ok(Err(NO_ROLE)),
+                Err(code) if code == "57014" => {
+                    return Ok(Err(Evaluated::NotJudged(TOO_SLOW)));
+                }
+                Err(_) if attempts == 1 && !session.can_be(who).await? => {
+                    return Ok(Err(Evaluated::NotAllowed));
+                }
                 Err(_) if range.len() > 1 => {
                     let middle = range.start + range.len() / 2;
                     open.push(range.start..middle);

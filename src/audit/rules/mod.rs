@@ -1,5 +1,6 @@
 //! The rules: what each asks of the catalog, and what it says.
 
+mod database;
 mod functions;
 mod keys;
 mod policies;
@@ -8,18 +9,20 @@ mod roles;
 mod tables;
 mod views;
 
-use super::catalog::{Catalog, Relation};
+use super::catalog::{Catalog, DatabaseOf, Relation};
 use super::finding::Finding;
 use super::predicate;
 use super::rule::Rule;
 use super::session::Session;
 use super::subject::Subject;
+use super::unseen::Unseen;
 use crate::error::Error;
 
 /// By what they are about; the order of the table of rules.
 pub(super) const ALL: &[&[Rule]] = &[
     roles::RULES,
     privileges::RULES,
+    database::RULES,
     tables::RULES,
     policies::RULES,
     views::RULES,
@@ -44,18 +47,27 @@ fn revoke(catalog: &Catalog, relation: &Relation, finding: Finding) -> Finding {
         })
 }
 
-/// All that there is to say.
+/// All that there is to say; what could not be seen goes to `unseen`.
 pub(super) async fn judge(
     session: &mut Session,
     catalog: &Catalog,
     subject: &Subject,
+    whose: &DatabaseOf,
+    unseen: &mut Vec<Unseen>,
 ) -> Result<Vec<Finding>, Error> {
     let mut findings = roles::judge(catalog, subject);
-    findings.extend(privileges::judge(catalog, subject));
+    findings.extend(privileges::of_the_server(catalog));
+    if let DatabaseOf::Tenant(tenant) = whose {
+        // All its rows are one tenant's: what matters is that no other is let in.
+        session.be_impatient().await?;
+        findings.extend(database::judge(session, catalog, tenant, unseen).await?);
+        return Ok(findings);
+    }
+    findings.extend(privileges::of_relations(catalog, subject));
     findings.extend(tables::judge(catalog, subject));
     session.be_impatient().await?;
     let helpers = predicate::helpers(session, catalog, subject).await?;
-    findings.extend(policies::judge(session, catalog, subject, &helpers).await?);
+    findings.extend(policies::judge(session, catalog, subject, &helpers, unseen).await?);
     findings.extend(views::judge(catalog, subject, &helpers));
     findings.extend(functions::judge(catalog, subject));
     findings.extend(keys::judge(catalog, subject));

@@ -9,6 +9,7 @@ use crate::audit::rule::Rule;
 use crate::audit::session::Session;
 use crate::audit::severity::Severity::{Critical, High, Info, Medium};
 use crate::audit::subject::Subject;
+use crate::audit::unseen::Unseen;
 use crate::error::Error;
 
 const PAGE: &str = "policies";
@@ -59,6 +60,7 @@ pub(super) async fn judge(
     catalog: &Catalog,
     subject: &Subject,
     helpers: &BTreeMap<String, String>,
+    unseen: &mut Vec<Unseen>,
 ) -> Result<Vec<Finding>, Error> {
     let mut findings = Vec::new();
     for table in subject.tables(catalog).filter(|table| table.row_security) {
@@ -78,6 +80,7 @@ pub(super) async fn judge(
                     through(subject, table, &open, &passed, &mut findings);
                 }
                 Evaluated::NotJudged(why) => findings.push(not_proven(table, &open, why)),
+                Evaluated::NotAllowed => unseen.push(not_allowed(catalog, table)),
             }
         }
         trusts(catalog, subject, table, &mut findings);
@@ -165,6 +168,24 @@ fn not_proven(table: &Relation, open: &[&Effective], why: &str) -> Finding {
         ),
     )
     .advise("compare the tenant column with the context in a policy of its own, AS RESTRICTIVE")
+}
+
+/// What is not bound by its form alone is asked of the server as the application role, and of nobody
+/// else: with the auditor's rights a policy could let through what it never does, or the reverse.
+fn not_allowed(catalog: &Catalog, table: &Relation) -> Unseen {
+    let roles: Vec<_> = catalog
+        .reach
+        .own()
+        .map(|role| catalog.role_display(role))
+        .collect();
+    Unseen::new(
+        &table.display,
+        format!(
+            "its policies have to be evaluated, and the auditor's role may not become the \
+             application role: GRANT {} TO the role that audits",
+            roles.join(", ")
+        ),
+    )
 }
 
 /// Who may write what a policy asks can answer for it.

@@ -148,7 +148,8 @@ pub(super) const RULES: &[Rule] = &[
     PREPARED_TRANSACTIONS,
 ];
 
-pub(super) fn judge(catalog: &Catalog, subject: &Subject) -> Vec<Finding> {
+/// Of what holds the rows of tenants, and of what is common to them.
+pub(super) fn of_relations(catalog: &Catalog, subject: &Subject) -> Vec<Finding> {
     let mut findings = Vec::new();
     for relation in catalog.own_relations() {
         match relation.kind {
@@ -162,9 +163,15 @@ pub(super) fn judge(catalog: &Catalog, subject: &Subject) -> Vec<Finding> {
     }
     default_privileges(catalog, &mut findings);
     containers(catalog, &mut findings);
+    large_objects(catalog, &mut findings);
+    findings
+}
+
+/// Of what reaches past a database, or past what it keeps apart.
+pub(super) fn of_the_server(catalog: &Catalog) -> Vec<Finding> {
+    let mut findings = Vec::new();
     parameters(catalog, &mut findings);
     functions(catalog, &mut findings);
-    large_objects(catalog, &mut findings);
     extensions(catalog, &mut findings);
     if catalog.database.max_prepared_transactions > 0 {
         findings.push(
