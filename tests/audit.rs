@@ -4,6 +4,12 @@ mod support;
 
 #[path = "audit/corpus.rs"]
 mod corpus;
+#[path = "support/folder.rs"]
+mod folder;
+#[path = "support/pgbouncer.rs"]
+mod pgbouncer;
+#[path = "audit/pool.rs"]
+mod pool;
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -38,6 +38,7 @@ mod allowance;
 mod catalog;
 mod config;
 mod finding;
+mod pool;
 mod predicate;
 mod report;
 mod rule;
@@ -120,7 +121,56 @@ impl Auditor {
         }
         let findings = rules::judge(&mut session, &catalog, &subject, &whose, &mut unseen).await?;
         session.end().await;
-        Ok(AuditReport::new(findings, unseen, &self.config.allowances))
+        Ok(AuditReport::new(findings, unseen, &self.allowances(false)))
+    }
+
+    /// Looks at the sessions of a service's own pool, for what no catalog tells: as whom they log in,
+    /// and what is on them as they are handed out. Best after some load, and while nothing else uses
+    /// the pool: up to 16 connections are taken at once, with its hooks, and given back.
+    ///
+    /// It sets nothing, and sees no value of a setting but whether it is empty.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: sqlx::PgPool) -> Result<(), tenantry::Error> {
+    /// use tenantry::audit::{AuditConfig, Auditor, Severity};
+    ///
+    /// let report = Auditor::new(AuditConfig::new("app")).sessions(&pool).await?;
+    /// assert!(!report.has(Severity::Medium), "{report}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidOption`] if a name of the configuration cannot be one;
+    /// [`ErrorKind::AcquireTimeout`] if the pool gave no connections within
+    /// [`patience`](Self::patience); [`ErrorKind::Connect`], [`ErrorKind::ConnectionLost`] or
+    /// [`ErrorKind::Database`] if a connection could not be asked.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is changed. Dropped, it gives the connections back.
+    pub async fn sessions(&self, pool: &PgPool) -> Result<AuditReport, Error> {
+        self.config.check()?;
+        let key = self.config.key();
+        let key = key.iter().map(|column| column.setting.as_str());
+        let further = self.config.further_settings.iter().map(String::as_str);
+        let settings: Vec<_> = key.chain(further).collect();
+        let seen = pool::look(pool, &settings, self.patience).await?;
+        let findings = rules::judge_pool(&seen, &self.config.roles);
+        Ok(AuditReport::new(
+            findings,
+            Vec::new(),
+            &self.allowances(true),
+        ))
+    }
+
+    /// Those that can be used here: the others are not to be told of as unused.
+    fn allowances(&self, of_pool: bool) -> Vec<Allowance> {
+        let all = self.config.allowances.iter();
+        all.filter(|allowance| rules::is_of_pool(allowance.rule()) == of_pool)
+            .cloned()
+            .collect()
     }
 
     /// Finds what the names of the configuration mean.

@@ -1,5 +1,5 @@
 //! A PgBouncer that exists only as long as it is held.
-#![allow(unreachable_pub, missing_docs, clippy::missing_panics_doc)]
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::missing_panics_doc)]
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpStream};

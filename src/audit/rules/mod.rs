@@ -4,6 +4,7 @@ mod database;
 mod functions;
 mod keys;
 mod policies;
+mod pool;
 mod privileges;
 mod roles;
 mod tables;
@@ -28,7 +29,15 @@ pub(super) const ALL: &[&[Rule]] = &[
     views::RULES,
     functions::RULES,
     keys::RULES,
+    pool::RULES,
 ];
+
+pub(super) use pool::judge as judge_pool;
+
+/// Whether the rule is about the sessions of a pool, and not about a database.
+pub(super) fn is_of_pool(id: &str) -> bool {
+    pool::RULES.iter().any(|rule| rule.id() == id)
+}
 
 /// Takes all from those who serve tenants, but for what is its owner's.
 fn revoke(catalog: &Catalog, relation: &Relation, finding: Finding) -> Finding {
