@@ -8,6 +8,8 @@ mod corpus;
 mod folder;
 #[path = "support/pgbouncer.rs"]
 mod pgbouncer;
+#[path = "audit/pgrls.rs"]
+mod pgrls;
 #[path = "audit/pool.rs"]
 mod pool;
 

@@ -150,6 +150,11 @@ impl Specimen<'_> {
         &self.name
     }
 
+    /// For programs of others, as a superuser.
+    pub(crate) fn url(&self) -> String {
+        self.bench.options(&self.name).to_url_lossy().to_string()
+    }
+
     /// As a superuser.
     pub(crate) fn pool(&self) -> &PgPool {
         &self.pool
