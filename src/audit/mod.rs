@@ -24,9 +24,9 @@
 //!
 //! # What it does not look at
 //!
-//! Statistics of the planner, publications, event triggers, and performance: not yet. What a function with its owner's rights does, trigger functions, and
-//! dynamic SQL: their authors know. Views and functions are judged by who owns them; which policies
-//! hold for that owner is not. `docs/audit/README.md` has the list, and all rules.
+//! Statistics of the planner, publications, event triggers, and performance: not yet. What a function
+//! with its owner's rights does, trigger functions, and dynamic SQL: their authors know.
+//! `docs/audit/README.md` has the list, and all rules.
 //!
 //! # What it does to the database
 //!

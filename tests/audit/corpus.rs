@@ -49,8 +49,11 @@ DO $$ DECLARE r record; BEGIN
 END $$;
 ALTER ROLE rls_app NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOCREATEDB NOREPLICATION INHERIT LOGIN;
 ALTER ROLE rls_app RESET ALL;
-DROP ROLE IF EXISTS rls_login;
-DROP ROLE IF EXISTS rls_report;";
+DO $$ DECLARE r text; BEGIN
+  FOR r IN SELECT rolname FROM pg_roles WHERE rolname LIKE 'rls\\_%' AND rolname NOT IN ('rls_app', 'rls_owner', 'rls_admin') LOOP
+    EXECUTE format('DROP ROLE %I', r);
+  END LOOP;
+END $$;";
 
 impl Bench {
     pub(crate) async fn new() -> Self {

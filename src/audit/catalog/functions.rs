@@ -26,6 +26,9 @@ pub(in crate::audit) struct Function {
     pub(in crate::audit) callers: Vec<Id>,
     /// Whether a policy calls it.
     pub(in crate::audit) in_policy: bool,
+    /// Whether it only answers yes or no, or what its caller cannot ask it for: it takes nothing, and
+    /// returns no rows.
+    pub(in crate::audit) only_answers: bool,
 }
 
 /// All but the server's own and those of extensions.
@@ -40,9 +43,10 @@ pub(super) async fn functions(connection: &mut PgConnection) -> Result<Vec<Funct
            ARRAY(SELECT DISTINCT grantee FROM aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) \
              WHERE privilege_type = 'EXECUTE' AND grantee <> f.proowner) AS callers, \
            EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_policy'::regclass \
-             AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = f.oid) AS in_policy \
+             AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = f.oid) AS in_policy, \
+           t.typname = 'bool' OR f.pronargs = 0 AND t.typtype <> 'c' AND t.typname NOT IN ('record', 'json', 'jsonb', 'xml', 'refcursor') AS only_answers \
          FROM pg_proc AS f \
-           JOIN pg_namespace AS n ON n.oid = f.pronamespace \
+           JOIN pg_namespace AS n ON n.oid = f.pronamespace JOIN pg_type AS t ON t.oid = f.prorettype \
          WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
            AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_proc'::regclass AND d.objid = f.oid AND d.deptype = 'e') \
          ORDER BY 3",

@@ -133,29 +133,58 @@ impl Catalog {
         grantee == Id::PUBLIC || self.reach.contains(grantee)
     }
 
+    /// A role, and all whose privileges it has without becoming them.
+    pub(super) fn inherited(&self, role: Id) -> Vec<Id> {
+        let mut all = vec![role];
+        let mut next = 0;
+        while let Some(member) = all.get(next).copied() {
+            next += 1;
+            for membership in &self.memberships {
+                let inherits = membership.member == member && membership.inherits;
+                if inherits && !all.contains(&membership.role) {
+                    all.push(membership.role);
+                }
+            }
+        }
+        all
+    }
+
     /// Whether a policy is for this role: it is for it by name, or for one whose privileges it has.
     pub(super) fn applies(&self, policy: &Policy, role: Id) -> bool {
-        if policy.roles.contains(&Id::PUBLIC) {
-            return true;
-        }
-        let mut open = vec![role];
-        let mut seen = Vec::new();
-        while let Some(role) = open.pop() {
-            if policy.roles.contains(&role) {
-                return true;
-            }
-            if seen.contains(&role) {
-                continue;
-            }
-            seen.push(role);
-            let inherited = self.memberships.iter();
-            open.extend(
-                inherited
-                    .filter(|membership| membership.member == role && membership.inherits)
-                    .map(|membership| membership.role),
-            );
-        }
-        false
+        policy.roles.contains(&Id::PUBLIC)
+            || policy.roles.contains(&role)
+            || self
+                .inherited(role)
+                .iter()
+                .any(|role| policy.roles.contains(role))
+    }
+
+    /// Whether the policies of a table do not hold for this role: it is above them all, or has the
+    /// privileges of the owner, for whom they are not forced.
+    pub(super) fn is_exempt(&self, role: Id, table: &Relation) -> bool {
+        self.is_above_policies(role) || !table.forced && self.inherited(role).contains(&table.owner)
+    }
+
+    /// Whether a role has a privilege on a relation, by itself and not by becoming another.
+    pub(super) fn has(&self, role: Id, relation: &Relation, privilege: &str) -> bool {
+        let inherited = self.inherited(role);
+        let is_everything = match privilege {
+            "SELECT" => "pg_read_all_data",
+            _ => "pg_write_all_data",
+        };
+        self.is_superuser(role)
+            || relation.grants.iter().any(|grant| {
+                grant.privilege == privilege
+                    && (grant.grantee == Id::PUBLIC || inherited.contains(&grant.grantee))
+            })
+            || inherited
+                .iter()
+                .filter_map(|role| self.roles.get(role))
+                .any(|role| role.name == is_everything)
+    }
+
+    fn is_superuser(&self, role: Id) -> bool {
+        self.roles.get(&role).is_some_and(|role| role.superuser)
     }
 
     /// Whether policies do not hold for this role, whatever the table.

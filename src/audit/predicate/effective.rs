@@ -47,6 +47,38 @@ pub(in crate::audit) fn effective(catalog: &Catalog, table: &Relation) -> Vec<Ef
     all
 }
 
+/// The same for one role, which need not be one of ours, and for these uses. Evaluated as `asker`.
+pub(in crate::audit) fn effective_for(
+    catalog: &Catalog,
+    table: &Relation,
+    role: Id,
+    asker: Id,
+    commands: &[Command],
+) -> Vec<Effective> {
+    let policies = catalog
+        .policies
+        .get(&table.oid)
+        .map_or(&[][..], Vec::as_slice);
+    let mut all: Vec<Effective> = Vec::new();
+    for command in commands {
+        let applying = policies
+            .iter()
+            .filter(|policy| catalog.applies(policy, role));
+        let Some(predicate) = predicate(applying, *command) else {
+            continue;
+        };
+        match all.iter_mut().find(|other| other.predicate == predicate) {
+            Some(other) => other.commands.push(*command),
+            None => all.push(Effective {
+                role: asker,
+                commands: vec![*command],
+                predicate,
+            }),
+        }
+    }
+    all
+}
+
 /// `None` if there is no permissive policy, and so no row.
 fn predicate<'p>(
     policies: impl Iterator<Item = &'p Policy> + Clone,

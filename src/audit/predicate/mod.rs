@@ -7,7 +7,7 @@ mod form;
 mod helpers;
 mod samples;
 
-pub(super) use effective::{Effective, effective};
+pub(super) use effective::{Effective, effective, effective_for};
 pub(super) use evaluation::{Evaluated, Passed, evaluate};
 pub(super) use form::{Known, KnownColumn, is_bound, is_bound_view};
 pub(super) use helpers::helpers;

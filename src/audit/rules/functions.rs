@@ -1,10 +1,16 @@
 //! Functions that run with the rights of others, or are shown rows before policies are asked.
 
-use crate::audit::catalog::{Catalog, Function, Id};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use super::owners::{Caller, Owners, Rows};
+use crate::audit::catalog::{Catalog, Command, Function, Id};
 use crate::audit::finding::Finding;
 use crate::audit::rule::Rule;
+use crate::audit::session::Session;
 use crate::audit::severity::Severity::{self, Critical, High, Info};
 use crate::audit::subject::Subject;
+use crate::error::Error;
 use crate::sql::own;
 
 const PAGE: &str = "functions";
@@ -36,8 +42,14 @@ const LEAKPROOF: Rule = Rule::new(
 
 pub(super) const RULES: &[Rule] = &[DEFINER, SEARCH_PATH, HELPER_PATH, LEAKPROOF];
 
-pub(super) fn judge(catalog: &Catalog, subject: &Subject) -> Vec<Finding> {
+pub(super) async fn judge(
+    session: &mut Session,
+    catalog: &Catalog,
+    subject: &Subject,
+    owners: &mut Owners<'_>,
+) -> Result<Vec<Finding>, Error> {
     let mut findings = Vec::new();
+    let mut powers = BTreeMap::new();
     for function in &catalog.functions {
         let callers: Vec<_> = function
             .callers
@@ -49,7 +61,20 @@ pub(super) fn judge(catalog: &Catalog, subject: &Subject) -> Vec<Finding> {
         // These take the tenant from the context and never as an argument.
         let is_known = catalog.is_of_this_crate(function.schema, &function.name, &own::FUNCTIONS);
         if function.security_definer && is_callable && !function.is_trigger && !is_known {
-            definer(catalog, subject, function, &callers, &mut findings);
+            let power = match powers.entry(function.owner) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    new.insert(power(session, catalog, subject, owners, function.owner).await?)
+                }
+            };
+            definer(
+                catalog,
+                subject,
+                function,
+                power.as_ref(),
+                &callers,
+                &mut findings,
+            );
         }
         if function.in_policy && !function.security_definer {
             helper(catalog, function, &mut findings);
@@ -69,33 +94,83 @@ pub(super) fn judge(catalog: &Catalog, subject: &Subject) -> Vec<Finding> {
             );
         }
     }
-    findings
+    Ok(findings)
+}
+
+/// What runs with the rights of an owner can do that its caller cannot.
+struct Power {
+    /// To be read behind the owner's name.
+    why: String,
+    witness: Option<String>,
+}
+
+/// The first table of tenants whose rows are not held back from an owner; `None` if they all are.
+async fn power(
+    session: &mut Session,
+    catalog: &Catalog,
+    subject: &Subject,
+    owners: &mut Owners<'_>,
+    owner: Id,
+) -> Result<Option<Power>, Error> {
+    let of = |why: String| Power { why, witness: None };
+    if catalog.is_above_policies(owner) {
+        return Ok(Some(of("who is above policies".to_owned())));
+    }
+    for table in subject.tables(catalog) {
+        let commands: Vec<_> = Command::ALL
+            .into_iter()
+            .filter(|command| catalog.has(owner, table, command.privilege()))
+            .collect();
+        if commands.is_empty() {
+            continue;
+        }
+        if !table.row_security {
+            let why = format!("who reaches {}, which has no policies", table.display);
+            return Ok(Some(of(why)));
+        }
+        let rows = owners
+            .rows(session, table, owner, Caller::Function, &commands)
+            .await?;
+        match rows {
+            // What nobody can tell of a table is said of the table.
+            Rows::Held | Rows::Unknown(_) => {}
+            Rows::Exempt(why) => {
+                let name = &table.display;
+                return Ok(Some(of(match table.owner == owner {
+                    true => format!("who owns {name}, whose policies are not forced"),
+                    false => format!("{why} ({name})"),
+                })));
+            }
+            Rows::Through(witness) => {
+                return Ok(Some(Power {
+                    why: format!(
+                        "for whom the policies of {} let rows of other tenants through",
+                        table.display
+                    ),
+                    witness: Some(witness),
+                }));
+            }
+        }
+    }
+    Ok(None)
 }
 
 fn definer(
     catalog: &Catalog,
     subject: &Subject,
     function: &Function,
+    power: Option<&Power>,
     callers: &[Id],
     findings: &mut Vec<Finding>,
 ) {
     let owner = catalog.role_display(function.owner);
-    let above = catalog.is_above_policies(function.owner);
-    let unforced = subject
-        .tables(catalog)
-        .find(|table| table.owner == function.owner && table.row_security && !table.forced);
-    let why = match (above, unforced) {
-        (true, _) => Some(format!(
-            "it runs with the rights of {owner}, who is above policies"
-        )),
-        (false, Some(table)) => Some(format!(
-            "it runs with the rights of {owner}, who owns {}, whose policies are not forced",
-            table.display
-        )),
-        (false, None) => None,
-    };
-    if let Some(why) = why {
+    if let Some(power) = power {
+        let why = format!("it runs with the rights of {owner}, {}", power.why);
         let finding = Finding::new(DEFINER, &function.display, why);
+        let finding = match &power.witness {
+            Some(witness) => finding.witnessed(witness),
+            None => finding,
+        };
         let finding = callers.iter().fold(finding, |finding, caller| {
             finding.mend(format!(
                 "REVOKE EXECUTE ON {} {} FROM {};",
@@ -104,17 +179,23 @@ fn definer(
                 catalog.role_display(*caller)
             ))
         });
+        // A policy that asks who is a member needs one: it cannot be asked for rows.
+        let finding = match function.in_policy && function.only_answers {
+            true => finding.severity_of(Info),
+            false => finding,
+        };
         findings.push(finding.advise(
             "let it run with the rights of its caller, or give it to a role that policies hold for",
         ));
     }
     if let Some(why) = unpinned(catalog, function) {
+        // An owner for whom policies hold can take them away.
         let owns = || {
             subject
                 .tables(catalog)
                 .any(|table| table.owner == function.owner)
         };
-        let severity: Severity = match above || owns() {
+        let severity: Severity = match power.is_some() || owns() {
             true => Critical,
             false => Info,
         };

@@ -3,6 +3,7 @@
 mod database;
 mod functions;
 mod keys;
+mod owners;
 mod policies;
 mod pool;
 mod privileges;
@@ -18,6 +19,7 @@ use super::session::Session;
 use super::subject::Subject;
 use super::unseen::Unseen;
 use crate::error::Error;
+use owners::Owners;
 
 /// By what they are about; the order of the table of rules.
 pub(super) const ALL: &[&[Rule]] = &[
@@ -77,8 +79,9 @@ pub(super) async fn judge(
     session.be_impatient().await?;
     let helpers = predicate::helpers(session, catalog, subject).await?;
     findings.extend(policies::judge(session, catalog, subject, &helpers, unseen).await?);
-    findings.extend(views::judge(catalog, subject, &helpers));
-    findings.extend(functions::judge(catalog, subject));
+    let mut owners = Owners::new(catalog, subject, &helpers);
+    findings.extend(views::judge(session, catalog, subject, &helpers, &mut owners).await?);
+    findings.extend(functions::judge(session, catalog, subject, &mut owners).await?);
     findings.extend(keys::judge(catalog, subject));
     Ok(findings)
 }

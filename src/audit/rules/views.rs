@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::owners::{Caller, Owners, Rows};
 use super::revoke;
-use crate::audit::catalog::{Catalog, Id, Kind, Relation};
+use crate::audit::catalog::{Catalog, Command, Id, Kind, Relation};
 use crate::audit::finding::Finding;
 use crate::audit::predicate;
 use crate::audit::rule::Rule;
-use crate::audit::severity::Severity::{Critical, High};
+use crate::audit::session::Session;
+use crate::audit::severity::Severity::{Critical, High, Info};
 use crate::audit::subject::Subject;
+use crate::error::Error;
 
 /// Functions that return a setting, with that setting.
 type Helpers = BTreeMap<String, String>;
@@ -62,14 +65,39 @@ pub(super) const RULES: &[Rule] = &[
     RULE_WRITES,
 ];
 
-pub(super) fn judge(catalog: &Catalog, subject: &Subject, helpers: &Helpers) -> Vec<Finding> {
+pub(super) async fn judge(
+    session: &mut Session,
+    catalog: &Catalog,
+    subject: &Subject,
+    helpers: &Helpers,
+    owners: &mut Owners<'_>,
+) -> Result<Vec<Finding>, Error> {
     let mut findings = Vec::new();
     for relation in catalog.own_relations() {
         if subject.is_global(relation) || !catalog.is_reachable(relation) {
             continue;
         }
         match relation.kind {
-            Kind::View => view(catalog, subject, helpers, relation, &mut findings),
+            Kind::View => {
+                let bound = bound(catalog, subject, helpers, relation);
+                for behind in behind(catalog, relation) {
+                    let (Some(owner), Some(table)) =
+                        (behind.owner, catalog.relations.get(&behind.table))
+                    else {
+                        continue;
+                    };
+                    if subject.is_global(table) {
+                        continue;
+                    }
+                    let shown = Shown {
+                        view: relation,
+                        table,
+                        owner,
+                        bound,
+                    };
+                    findings.extend(shown.judge(session, catalog, subject, owners).await?);
+                }
+            }
             Kind::MaterializedView => materialized(catalog, subject, relation, &mut findings),
             Kind::ForeignTable => {
                 let why = "it is granted, and row-level security cannot be enabled on it";
@@ -80,7 +108,7 @@ pub(super) fn judge(catalog: &Catalog, subject: &Subject, helpers: &Helpers) -> 
         }
     }
     rules(catalog, subject, &mut findings);
-    findings
+    Ok(findings)
 }
 
 /// A table behind a view, and whose rights it is read with; `None`: those of who asks the view.
@@ -122,87 +150,111 @@ fn behind(catalog: &Catalog, view: &Relation) -> BTreeSet<Behind> {
     found
 }
 
-fn view(
-    catalog: &Catalog,
-    subject: &Subject,
-    helpers: &Helpers,
-    view: &Relation,
-    findings: &mut Vec<Finding>,
-) {
+/// Whether a view holds rows back by its own condition.
+fn bound(catalog: &Catalog, subject: &Subject, helpers: &Helpers, view: &Relation) -> bool {
     let known = subject.known(view, helpers);
-    let bound = catalog
+    catalog
         .definitions
         .get(&view.oid)
-        .is_some_and(|definition| predicate::is_bound_view(definition, &known));
-    for behind in behind(catalog, view) {
-        let (Some(owner), Some(table)) = (behind.owner, catalog.relations.get(&behind.table))
-        else {
-            continue;
-        };
-        if subject.is_global(table) {
-            continue;
-        }
+        .is_some_and(|definition| predicate::is_bound_view(definition, &known))
+}
+
+/// A table that a view shows in the name of an owner.
+struct Shown<'a> {
+    view: &'a Relation,
+    table: &'a Relation,
+    owner: Id,
+    /// Whether the view holds rows back by itself.
+    bound: bool,
+}
+
+impl Shown<'_> {
+    async fn judge(
+        &self,
+        session: &mut Session,
+        catalog: &Catalog,
+        subject: &Subject,
+        owners: &mut Owners<'_>,
+    ) -> Result<Option<Finding>, Error> {
+        let Self { view, table, .. } = *self;
+        let owner = catalog.role_display(self.owner);
         let is_of_tenants = subject.is_of_tenants(table);
-        let owner_name = catalog.role_display(owner);
-        let invoker = |finding: Finding| match catalog.version < 150_000 {
-            true => revoke(catalog, view, finding)
+        if !table.row_security {
+            return Ok(match (is_of_tenants, self.bound) {
+                (true, true) => self.without_barrier(),
+                (true, false) => {
+                    let why = format!(
+                        "it shows {}, which has no row-level security, with the rights of {owner}",
+                        table.display
+                    );
+                    let finding = Finding::new(BYPASSES, &view.display, why);
+                    Some(revoke(catalog, view, finding))
+                }
+                (false, _) => {
+                    let why = format!(
+                        "it shows {}, which has no tenant column and no row-level security, with the \
+                         rights of {owner}",
+                        table.display
+                    );
+                    let finding = Finding::new(UNKNOWN, &view.display, why);
+                    Some(
+                        revoke(catalog, view, finding).advise(
+                            "name the view or the table as a global one if it is everybody's",
+                        ),
+                    )
+                }
+            });
+        }
+        let commands: Vec<_> = Command::ALL
+            .into_iter()
+            .filter(|command| catalog.holds(view, command.privilege()))
+            .collect();
+        let rows = owners
+            .rows(session, table, self.owner, Caller::View, &commands)
+            .await?;
+        let reads = format!("it reads {} with the rights of {owner}", table.display);
+        let finding = |why: String| Finding::new(BYPASSES, &view.display, why);
+        Ok(match rows {
+            Rows::Held => None,
+            Rows::Exempt(_) | Rows::Through(_) if self.bound => self.without_barrier(),
+            Rows::Exempt(why) => Some(self.invoke(catalog, finding(format!("{reads}, {why}")))),
+            Rows::Through(witness) => {
+                let why = format!(
+                    "{reads}, for whom its policies are others: they let rows of other tenants through"
+                );
+                Some(self.invoke(catalog, finding(why).witnessed(witness)))
+            }
+            Rows::Unknown(why) => {
+                let why = format!("{reads}, for whom its policies were not judged: {why}");
+                Some(finding(why).severity_of(Info))
+            }
+        })
+    }
+
+    /// The rights of whoever asks, instead of the owner's.
+    fn invoke(&self, catalog: &Catalog, finding: Finding) -> Finding {
+        match catalog.version < 150_000 {
+            true => revoke(catalog, self.view, finding)
                 .advise("from PostgreSQL 15 a view can have the rights of who asks it"),
             false => finding.mend(format!(
                 "ALTER VIEW {} SET (security_invoker = true);",
-                view.display
+                self.view.display
             )),
-        };
-        match (table.kind, table.row_security) {
-            (Kind::ForeignTable | Kind::MaterializedView, _) | (_, false)
-                if is_of_tenants && bound =>
-            {
-                if !view.has_option("security_barrier") {
-                    let why = format!(
-                        "it holds rows of {} back by itself, and whoever asks it can have a function of \
-                         its own called on each of them before",
-                        table.display
-                    );
-                    findings.push(Finding::new(NO_BARRIER, &view.display, why).mend(format!(
-                        "ALTER VIEW {} SET (security_barrier = true);",
-                        view.display
-                    )));
-                }
-            }
-            (_, false) if is_of_tenants => {
-                let why = format!(
-                    "it shows {}, which has no row-level security, with the rights of {owner_name}",
-                    table.display
-                );
-                let finding = Finding::new(BYPASSES, &view.display, why);
-                findings.push(revoke(catalog, view, finding));
-            }
-            (_, false) => {
-                let why = format!(
-                    "it shows {}, which has no tenant column and no row-level security, with the rights \
-                     of {owner_name}",
-                    table.display
-                );
-                let finding = Finding::new(UNKNOWN, &view.display, why);
-                findings.push(
-                    revoke(catalog, view, finding)
-                        .advise("name the view or the table as a global one if it is everybody's"),
-                );
-            }
-            (_, true) => {
-                let why = match () {
-                    () if catalog.is_above_policies(owner) => "who is above policies",
-                    () if table.owner == owner && !table.forced => {
-                        "who owns it: its policies are not forced"
-                    }
-                    () => continue,
-                };
-                let why = format!(
-                    "it reads {} with the rights of {owner_name}, {why}",
-                    table.display
-                );
-                findings.push(invoker(Finding::new(BYPASSES, &view.display, why)));
-            }
         }
+    }
+
+    fn without_barrier(&self) -> Option<Finding> {
+        let Self { view, table, .. } = self;
+        let why = format!(
+            "it holds rows of {} back by itself, and whoever asks it can have a function of its own \
+             called on each of them before",
+            table.display
+        );
+        let finding = Finding::new(NO_BARRIER, &view.display, why).mend(format!(
+            "ALTER VIEW {} SET (security_barrier = true);",
+            view.display
+        ));
+        (!view.has_option("security_barrier")).then_some(finding)
     }
 }
 
