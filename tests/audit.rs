@@ -75,12 +75,20 @@ const HOLES: &[(&str, &str, &str)] = &[
     ("o03", "view-bypasses-policies", "app.report"),
     ("o04", "view-bypasses-policies", "app.report"),
     ("o05", "function-bypasses-policies", "app.archived()"),
+    ("p01", "publication-carries-tenants", "\"to warehouse\""),
+    ("p03", "publication-carries-tenants", "of_one"),
+    ("e01", "function-replaceable", "plugins.on_ddl()"),
+    ("e02", "function-replaceable", "plugins.ct()"),
+    ("e03", "function-search-path", "app.note()"),
+    ("d01", "privilege-default", "rls_owner"),
+    ("d02", "privilege-default", "rls_owner"),
+    ("g01", "privilege-parameter", "lo_compat_privileges"),
 ];
 
 /// Designs of the corpus that look wrong and are not.
 const SOUND: &[&str] = &[
     "t04", "t07b", "t12b", "v03b", "v10", "v11", "v12", "v13b", "k11", "k13", "s02", "s07", "s20",
-    "s21", "o11", "o12", "o13", "o14",
+    "s21", "p02", "d03", "o11", "o12", "o13", "o14",
 ];
 
 #[tokio::test]
@@ -92,7 +100,9 @@ async fn each_hole_is_found_and_what_is_said_to_mend_it_does() {
             continue;
         }
         // From PostgreSQL 16 on CREATEROLE administers the roles that it made, and no others.
-        if *id == "r07" && bench.version().await >= 160_000 {
+        // Before 15 nobody is granted a parameter.
+        let version = bench.version().await;
+        if *id == "r07" && version >= 160_000 || *id == "g01" && version < 150_000 {
             continue;
         }
         // Of its own: an attack that succeeds changes what there is.
@@ -140,8 +150,11 @@ async fn each_hole_is_found_and_what_is_said_to_mend_it_does() {
             .run(specimen.pool())
             .await
             .expect("audited");
+        let before = found.iter().map(|finding| finding.severity()).max();
         let still = |finding: &&tenantry::audit::Finding| {
-            finding.rule().id() == *rule && finding.object() == object
+            finding.rule().id() == *rule
+                && finding.object() == object
+                && Some(finding.severity()) >= before
         };
         if let Some(finding) = report.findings().find(still) {
             complain(format!("is found after the fix: {finding}"));

@@ -4,12 +4,14 @@ mod functions;
 mod id;
 mod keys;
 mod policies;
+mod publications;
 mod reach;
 mod relations;
 mod rewrites;
 mod roles;
 mod server;
 mod tenantry;
+mod triggers;
 
 use std::collections::BTreeMap;
 
@@ -19,15 +21,17 @@ use super::config::AuditConfig;
 use crate::error::Error;
 use crate::sql::own;
 
-pub(super) use functions::Function;
+pub(super) use functions::{Caller, Function};
 pub(super) use id::Id;
 pub(super) use keys::{ForeignKey, Unique};
 pub(super) use policies::{Command, Helper, Policy};
+pub(super) use publications::Publication;
 pub(super) use reach::Reach;
 pub(super) use relations::{Column, DefaultPrivilege, Grant, Kind, Relation, Schema};
 pub(super) use rewrites::Rewrite;
 pub(super) use roles::{Database, Membership, Role};
 pub(super) use server::{ExtensionView, LargeObjects, ParameterPrivilege, ServerFunction};
+pub(super) use triggers::{EventTrigger, Trigger};
 
 pub(super) use tenantry::{DatabaseOf, database_of, reference_tables};
 
@@ -49,6 +53,9 @@ pub(super) struct Catalog {
     pub(super) uniques: Vec<Unique>,
     pub(super) foreign_keys: Vec<ForeignKey>,
     pub(super) functions: Vec<Function>,
+    pub(super) triggers: Vec<Trigger>,
+    pub(super) event_triggers: Vec<EventTrigger>,
+    pub(super) publications: Vec<Publication>,
     /// What each view reads.
     pub(super) views: BTreeMap<Id, Vec<Id>>,
     pub(super) definitions: BTreeMap<Id, String>,
@@ -88,6 +95,9 @@ impl Catalog {
             uniques: keys::uniques(connection).await?,
             foreign_keys: keys::foreign_keys(connection).await?,
             functions: functions::functions(connection).await?,
+            triggers: triggers::triggers(connection).await?,
+            event_triggers: triggers::event_triggers(connection).await?,
+            publications: publications::publications(connection).await?,
             views: rewrites::views(connection).await?,
             definitions: rewrites::definitions(connection).await?,
             rewrites: rewrites::rewrites(connection).await?,

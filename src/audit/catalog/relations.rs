@@ -119,9 +119,11 @@ pub(in crate::audit) struct Column {
     pub(in crate::audit) is_counted: bool,
 }
 
-/// What will be granted on relations that are made later.
+/// What will be granted on objects that are made later.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub(in crate::audit) struct DefaultPrivilege {
+    /// As `pg_default_acl.defaclobjtype`.
+    pub(in crate::audit) kind: String,
     /// Who makes them.
     pub(in crate::audit) maker: Id,
     /// In which schema; in all of them where there is none. Quoted where SQL needs it.
@@ -244,15 +246,14 @@ pub(super) async fn columns(connection: &mut PgConnection) -> Result<Vec<Column>
     .await?)
 }
 
-/// Of tables, views and the like.
 pub(super) async fn default_privileges(
     connection: &mut PgConnection,
 ) -> Result<Vec<DefaultPrivilege>, Error> {
     Ok(sqlx::query_as(
-        "SELECT d.defaclrole AS maker, (SELECT quote_ident(nspname) FROM pg_namespace WHERE oid = d.defaclnamespace) AS schema, \
+        "SELECT d.defaclobjtype::text AS kind, d.defaclrole AS maker, (SELECT quote_ident(nspname) FROM pg_namespace WHERE oid = d.defaclnamespace) AS schema, \
            a.grantee, a.privilege_type AS privilege \
          FROM pg_default_acl AS d CROSS JOIN LATERAL aclexplode(d.defaclacl) AS a \
-         WHERE d.defaclobjtype = 'r' AND a.grantee <> d.defaclrole",
+         WHERE a.grantee <> d.defaclrole ORDER BY d.oid, a.grantee, a.privilege_type",
     )
     .persistent(false)
     .fetch_all(connection)

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use super::owners::{Caller, Owners, Rows};
-use crate::audit::catalog::{Catalog, Command, Function, Id};
+use super::owners::{self, Owners, Rows};
+use crate::audit::catalog::{Caller, Catalog, Command, Function, Id};
 use crate::audit::finding::Finding;
 use crate::audit::rule::Rule;
 use crate::audit::session::Session;
@@ -40,7 +40,14 @@ const LEAKPROOF: Rule = Rule::new(
     "a function is LEAKPROOF by somebody's word, and is shown rows before policies are asked",
 );
 
-pub(super) const RULES: &[Rule] = &[DEFINER, SEARCH_PATH, HELPER_PATH, LEAKPROOF];
+const REPLACEABLE: Rule = Rule::new(
+    PAGE,
+    "function-replaceable",
+    Critical,
+    "the application role can replace a function that policies, triggers or tables call",
+);
+
+pub(super) const RULES: &[Rule] = &[DEFINER, SEARCH_PATH, HELPER_PATH, LEAKPROOF, REPLACEABLE];
 
 pub(super) async fn judge(
     session: &mut Session,
@@ -57,10 +64,13 @@ pub(super) async fn judge(
             .copied()
             .filter(|caller| catalog.is_ours(*caller))
             .collect();
-        let is_callable = !callers.is_empty() && catalog.may_use(function.schema);
+        let is_callable = match function.is_trigger {
+            true => fires(catalog, function),
+            false => !callers.is_empty() && catalog.may_use(function.schema),
+        };
         // These take the tenant from the context and never as an argument.
         let is_known = catalog.is_of_this_crate(function.schema, &function.name, &own::FUNCTIONS);
-        if function.security_definer && is_callable && !function.is_trigger && !is_known {
+        if function.security_definer && is_callable && !is_known {
             let power = match powers.entry(function.owner) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(new) => {
@@ -76,8 +86,11 @@ pub(super) async fn judge(
                 &mut findings,
             );
         }
-        if function.in_policy && !function.security_definer {
+        if function.in_policy() && !function.security_definer {
             helper(catalog, function, &mut findings);
+        }
+        if !is_known {
+            findings.extend(replaceable(catalog, function));
         }
         if function.leakproof {
             findings.push(
@@ -95,6 +108,80 @@ pub(super) async fn judge(
         }
     }
     Ok(findings)
+}
+
+/// Whether those who serve tenants can make a trigger call it.
+fn fires(catalog: &Catalog, function: &Function) -> bool {
+    let writable = |relation: &Id| {
+        catalog.relations.get(relation).is_some_and(|relation| {
+            ["INSERT", "UPDATE", "DELETE", "TRUNCATE"]
+                .into_iter()
+                .any(|privilege| catalog.holds(relation, privilege))
+        })
+    };
+    let makes = || {
+        catalog.may_make_temporary_tables()
+            || catalog
+                .schemas
+                .values()
+                .any(|schema| catalog.may_create_in(schema))
+    };
+    let mut triggers = catalog.triggers.iter();
+    triggers.any(|trigger| trigger.function == function.oid && writable(&trigger.relation))
+        || makes()
+            && catalog
+                .event_triggers
+                .iter()
+                .any(|trigger| trigger.function == function.oid)
+}
+
+/// Whoever owns a function writes what it does, and whatever calls it runs that.
+fn replaceable(catalog: &Catalog, function: &Function) -> Option<Finding> {
+    let owner = catalog.roles.get(&function.owner)?;
+    if owner.superuser || !catalog.reach.contains(function.owner) {
+        return None;
+    }
+    let (severity, what) = match function.called.first()? {
+        Caller::Policy => (
+            Critical,
+            "policies call it, so they let through what it says".to_owned(),
+        ),
+        Caller::EventTrigger => {
+            let triggers = catalog.event_triggers.iter();
+            let names: Vec<_> = triggers
+                .filter(|trigger| trigger.function == function.oid)
+                .map(|trigger| trigger.display.as_str())
+                .collect();
+            let what = format!(
+                "the event trigger {} calls it as whoever makes or changes a table, a superuser too",
+                names.join(", ")
+            );
+            (Critical, what)
+        }
+        Caller::Trigger => (
+            High,
+            "a trigger calls it as whoever writes a row".to_owned(),
+        ),
+        Caller::Table => (
+            High,
+            "a default, a CHECK, a generated column or an index calls it as whoever writes a row"
+                .to_owned(),
+        ),
+        Caller::View => (High, "a view calls it as whoever asks that".to_owned()),
+    };
+    let way = super::roles::way(catalog, owner);
+    let why = format!("{} {}owns it and can replace it: {what}", way.own, way.how);
+    let finding = Finding::new(REPLACEABLE, &function.display, why).severity_of(severity);
+    let (noun, name) = (&function.noun, &function.display);
+    Some(match (way.leave, catalog.owner_instead()) {
+        (Some(leave), _) => finding.mend(leave),
+        (None, Some(instead)) => finding
+            .mend(format!("ALTER {noun} {name} OWNER TO {instead};"))
+            .mend(format!("GRANT EXECUTE ON {noun} {name} TO {};", way.own)),
+        (None, None) => finding.advise(format!(
+            "ALTER {noun} {name} OWNER TO a role that does not log in"
+        )),
+    })
 }
 
 /// What runs with the rights of an owner can do that its caller cannot.
@@ -129,7 +216,7 @@ async fn power(
             return Ok(Some(of(why)));
         }
         let rows = owners
-            .rows(session, table, owner, Caller::Function, &commands)
+            .rows(session, table, owner, owners::Caller::Function, &commands)
             .await?;
         match rows {
             // What nobody can tell of a table is said of the table.
@@ -164,7 +251,8 @@ fn definer(
     findings: &mut Vec<Finding>,
 ) {
     let owner = catalog.role_display(function.owner);
-    if let Some(power) = power {
+    // What a trigger does with its owner's rights, only its author knows, and nobody calls it.
+    if let Some(power) = power.filter(|_| !function.is_trigger) {
         let why = format!("it runs with the rights of {owner}, {}", power.why);
         let finding = Finding::new(DEFINER, &function.display, why);
         let finding = match &power.witness {
@@ -180,7 +268,7 @@ fn definer(
             ))
         });
         // A policy that asks who is a member needs one: it cannot be asked for rows.
-        let finding = match function.in_policy && function.only_answers {
+        let finding = match function.in_policy() && function.only_answers {
             true => finding.severity_of(Info),
             false => finding,
         };

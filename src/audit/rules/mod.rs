@@ -7,6 +7,7 @@ mod owners;
 mod policies;
 mod pool;
 mod privileges;
+mod replication;
 mod roles;
 mod tables;
 mod views;
@@ -32,6 +33,7 @@ pub(super) const ALL: &[&[Rule]] = &[
     functions::RULES,
     keys::RULES,
     pool::RULES,
+    replication::RULES,
 ];
 
 pub(super) use pool::judge as judge_pool;
@@ -83,5 +85,6 @@ pub(super) async fn judge(
     findings.extend(views::judge(session, catalog, subject, &helpers, &mut owners).await?);
     findings.extend(functions::judge(session, catalog, subject, &mut owners).await?);
     findings.extend(keys::judge(catalog, subject));
+    findings.extend(replication::judge(catalog, subject));
     Ok(findings)
 }

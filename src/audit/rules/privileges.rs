@@ -27,7 +27,7 @@ const REFERENCES: Rule = Rule::new(
     "REFERENCES lets whoever makes a table ask which keys there are: policies do not hold for \
      foreign keys",
 );
-const MAINTAIN: Rule = Rule::new(
+pub(super) const MAINTAIN: Rule = Rule::new(
     PAGE,
     "privilege-maintain",
     Low,
@@ -43,7 +43,7 @@ const DEFAULT_PRIVILEGES: Rule = Rule::new(
     PAGE,
     "privilege-default",
     Medium,
-    "tables that are made later are the application role's to read before anybody thinks of policies",
+    "what is made later is the application role's before anybody thinks of policies",
 );
 const SCHEMA_CREATE: Rule = Rule::new(
     PAGE,
@@ -101,10 +101,10 @@ const OTHER_SESSIONS: Rule = Rule::new(
     Info,
     "sessions of the same role see each other's statements, with the values that are written in them",
 );
-const OTHER_BACKENDS: Rule = Rule::new(
+pub(super) const OTHER_BACKENDS: Rule = Rule::new(
     PAGE,
     "server-signals",
-    Info,
+    Low,
     "sessions of the same role can cancel and end each other",
 );
 const STATEMENT_STATISTICS: Rule = Rule::new(
@@ -314,27 +314,49 @@ fn default_privileges(catalog: &Catalog, findings: &mut Vec<Finding>) {
         if !catalog.is_ours(default.grantee) {
             continue;
         }
+        let (objects, severity, what) = match (&*default.kind, &*default.privilege) {
+            ("r", _) => (
+                "TABLES",
+                Medium,
+                "at once, before row-level security is enabled on it",
+            ),
+            ("n", "CREATE") => (
+                "SCHEMAS",
+                Medium,
+                "at once: what is made in it can stand in front of what others mean",
+            ),
+            // It has no tenant, and can have no policy.
+            ("L", _) => ("LARGE OBJECTS", Medium, "at once, and that of every tenant"),
+            ("S", "SELECT" | "UPDATE") => (
+                "SEQUENCES",
+                Low,
+                "at once, so that one tenant sees or changes what others use up",
+            ),
+            // As the server does by itself: what a function with its owner's rights does is said of it.
+            ("f", _) if default.grantee != Id::PUBLIC => (
+                "FUNCTIONS",
+                Info,
+                "at once, those that run with their owner's rights, too",
+            ),
+            ("n", _) => ("SCHEMAS", Info, "at once, and so to the names in it"),
+            _ => continue,
+        };
         let maker = catalog.role_display(default.maker);
         let who = catalog.role_display(default.grantee);
         let (place, within) = match &default.schema {
             Some(schema) => (format!(" in {schema}"), format!(" IN SCHEMA {schema}")),
             None => (String::new(), String::new()),
         };
-        findings.push(
-            Finding::new(
-                DEFAULT_PRIVILEGES,
-                &maker,
-                format!(
-                    "what it makes{place} grants {} to {who} at once, before row-level security is \
-                     enabled on it",
-                    default.privilege
-                ),
-            )
-            .mend(format!(
-                "ALTER DEFAULT PRIVILEGES FOR ROLE {maker}{within} REVOKE {} ON TABLES FROM {who};",
-                default.privilege
-            )),
+        let privilege = &default.privilege;
+        let why = format!(
+            "what it makes{place} of {} grants {privilege} to {who} {what}",
+            objects.to_ascii_lowercase()
         );
+        let fix = format!(
+            "ALTER DEFAULT PRIVILEGES FOR ROLE {maker}{within} REVOKE {privilege} ON {objects} FROM {who};"
+        );
+        let finding = Finding::new(DEFAULT_PRIVILEGES, &maker, why);
+        findings.push(finding.severity_of(severity).mend(fix));
     }
 }
 
@@ -387,6 +409,13 @@ fn parameters(catalog: &Catalog, findings: &mut Vec<Finding>) {
         let problem = match &*granted.parameter {
             "session_replication_role" => {
                 "with it triggers do not fire and foreign keys are not checked"
+            }
+            "lo_compat_privileges" => "with it large objects are everybody's to read and write",
+            "session_preload_libraries" | "dynamic_library_path" => {
+                "with it code of the server's files is loaded into sessions"
+            }
+            "log_statement" | "log_min_duration_statement" | "log_parameter_max_length" => {
+                "with it what it does is kept out of the server's log"
             }
             _ if granted.privilege == "ALTER SYSTEM" => "and that for the whole server",
             _ => continue,
@@ -448,6 +477,10 @@ fn functions(catalog: &Catalog, findings: &mut Vec<Finding>) {
                     &function.display,
                     format!("{who} may call it: {problem}"),
                 )
+                .severity_of(match rule == OTHER_BACKENDS {
+                    true => Info,
+                    false => rule.severity(),
+                })
                 .mend(format!(
                     "REVOKE EXECUTE ON FUNCTION {} FROM {who};",
                     function.display

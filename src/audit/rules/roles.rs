@@ -101,13 +101,13 @@ pub(super) fn judge(catalog: &Catalog, subject: &Subject) -> Vec<Finding> {
 }
 
 /// Whose finding it is, how it came by it in words, and what takes that away.
-struct Way {
-    own: String,
-    how: String,
-    leave: Option<String>,
+pub(super) struct Way {
+    pub(super) own: String,
+    pub(super) how: String,
+    pub(super) leave: Option<String>,
 }
 
-fn way(catalog: &Catalog, role: &Role) -> Way {
+pub(super) fn way(catalog: &Catalog, role: &Role) -> Way {
     let (from, entry) = catalog.reach.way(role.oid).unwrap_or((role.oid, None));
     let display = |oid: Id| catalog.roles.get(&oid).map_or("", |role| &role.display);
     let own = display(from).to_owned();
@@ -177,9 +177,22 @@ fn predefined(catalog: &Catalog, role: &Role, findings: &mut Vec<Finding>) {
             REPLICATION,
             "can have changes of others written into tables",
         ),
+        // A provider's own, in place of the attribute.
+        "rds_replication" => (
+            REPLICATION,
+            "may replicate: logical decoding shows it the rows of every tenant",
+        ),
         "pg_monitor" | "pg_read_all_stats" => (
             ACTIVITY,
             "sees the statements of all sessions, with the values that are written in them",
+        ),
+        "pg_signal_backend" => (
+            super::privileges::OTHER_BACKENDS,
+            "ends what the sessions of other roles are doing",
+        ),
+        "pg_maintain" => (
+            super::privileges::MAINTAIN,
+            "can lock every table for all with VACUUM FULL, CLUSTER or REINDEX",
         ),
         _ => return,
     };
