@@ -14,6 +14,7 @@ mod pgrls;
 mod pool;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use corpus::Bench;
@@ -69,6 +70,8 @@ const HOLES: &[(&str, &str, &str)] = &[
     ("k02", "foreign-key-across-tenants", "app.task"),
     ("k03", "foreign-key-across-tenants", "app.task"),
     ("k05", "privilege-sequence", "app.invoice_no"),
+    ("k10", "statistics-common-values", "app.project.name"),
+    ("k10b", "statistics-common-values", "app.project_kinds"),
     ("v13", "extension-storage", "app.pgrowlocks(text)"),
     ("o01", "view-bypasses-policies", "app.report"),
     ("o02", "function-bypasses-policies", "app.totals()"),
@@ -83,6 +86,29 @@ const HOLES: &[(&str, &str, &str)] = &[
     ("d01", "privilege-default", "rls_owner"),
     ("d02", "privilege-default", "rls_owner"),
     ("g01", "privilege-parameter", "lo_compat_privileges"),
+];
+
+/// What is found and no statement mends, and what its attack says.
+const UNMENDED: &[(&str, &str, &str, &str)] = &[
+    ("k12", "statistics-partition-per-tenant", "app.ev", "LEAK"),
+    (
+        "s17",
+        "server-prepared-transactions",
+        "max_prepared_transactions",
+        "LEAK",
+    ),
+    // What it asks is not to be had; the key that it asks by is a hole all the same.
+    ("k01b", "key-across-tenants", "app.project", "SAFE"),
+];
+
+/// All that was known when the auditor was begun, with the numbers of then.
+#[rustfmt::skip]
+const CATALOGUE: &[&str] = &[
+    "R01", "R02", "R03", "R04", "R05", "R07", "R08", "R09", "R11", "R12", "R14", "R15", "R17", "R18", "R19", "R20",
+    "R22", "R23", "T01", "T02", "T04", "T05", "T07", "T07b", "T07c", "T08", "T10", "T12", "T12b", "T15", "T16", "T18",
+    "T20", "T25", "T27", "V01", "V02", "V03", "V03b", "V04", "V06", "V07", "V10", "V11", "V12", "V13", "V13b", "K01",
+    "K01b", "K02", "K03", "K05", "K10", "K11", "K12", "K13", "S01", "S02", "S03", "S04", "S05", "S06", "S07", "S08",
+    "S11", "S14", "S17", "S20", "S21", "S27",
 ];
 
 /// Designs of the corpus that look wrong and are not.
@@ -168,6 +194,53 @@ async fn each_hole_is_found_and_what_is_said_to_mend_it_does() {
 fn is_asked_for(id: &str) -> bool {
     let only = std::env::var("TENANTRY_AUDIT_HOLE").ok();
     only.is_none_or(|only| only.split(',').any(|only| only == id))
+}
+
+#[tokio::test]
+async fn what_no_statement_mends_is_found_as_well() {
+    let bench = Bench::new().await;
+    let mut complaints = Vec::new();
+    for (id, rule, object, verdict) in UNMENDED {
+        if !is_asked_for(id) {
+            continue;
+        }
+        let specimen = bench.specimen(id).await.expect("no extension");
+        let report = Auditor::new(corpus::config())
+            .run(specimen.pool())
+            .await
+            .expect("audited");
+        let mut findings = report.findings();
+        if !findings.any(|finding| finding.rule().id() == *rule && finding.object() == *object) {
+            complaints.push(format!("{id}: {rule} does not find {object}:\n{report}"));
+        }
+        let attack = specimen.attack().await;
+        if !attack.starts_with(verdict) {
+            complaints.push(format!("{id}: {attack}"));
+        }
+        specimen.drop().await;
+    }
+    assert!(complaints.is_empty(), "\n{}", complaints.join("\n\n"));
+}
+
+/// A file of the corpus that no test looks at proves nothing, and what a catalog cannot show has to be
+/// somebody's work.
+#[test]
+fn all_that_is_known_is_in_the_corpus_or_said_to_be_elsewhere() {
+    let holes = HOLES.iter().map(|(id, ..)| *id);
+    let unmended = UNMENDED.iter().map(|(id, ..)| *id);
+    let mut looked_at: BTreeSet<_> = holes.chain(unmended).chain(SOUND.iter().copied()).collect();
+    looked_at.insert("base");
+    let there = corpus::files();
+    let there: BTreeSet<_> = there.iter().map(String::as_str).collect();
+    assert_eq!(looked_at, there);
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/audit/README.md");
+    let readme = std::fs::read_to_string(readme).expect("a file");
+    let elsewhere = |id: &str| readme.contains(&format!("| {id} |"));
+    let missing: Vec<_> = CATALOGUE
+        .iter()
+        .filter(|id| looked_at.contains(id.to_lowercase().as_str()) == elsewhere(id))
+        .collect();
+    assert!(missing.is_empty(), "neither or both: {missing:?}");
 }
 
 /// Everything that this crate makes in a database, with its default key and with a number for one.

@@ -24,7 +24,7 @@
 //!
 //! # What it does not look at
 //!
-//! Statistics of the planner, publications, event triggers, and performance: not yet. What a function
+//! Performance: not yet. What a function
 //! with its owner's rights does, trigger functions, and dynamic SQL: their authors know.
 //! `docs/audit/README.md` has the list, and all rules.
 //!

@@ -10,6 +10,7 @@ mod relations;
 mod rewrites;
 mod roles;
 mod server;
+mod statistics;
 mod tenantry;
 mod triggers;
 
@@ -31,6 +32,7 @@ pub(super) use relations::{Column, DefaultPrivilege, Grant, Kind, Relation, Sche
 pub(super) use rewrites::Rewrite;
 pub(super) use roles::{Database, Membership, Role};
 pub(super) use server::{ExtensionView, LargeObjects, ParameterPrivilege, ServerFunction};
+pub(super) use statistics::{ColumnStatistics, ExtendedStatistics, Partitioning};
 pub(super) use triggers::{EventTrigger, Trigger};
 
 pub(super) use tenantry::{DatabaseOf, database_of, reference_tables};
@@ -56,6 +58,10 @@ pub(super) struct Catalog {
     pub(super) triggers: Vec<Trigger>,
     pub(super) event_triggers: Vec<EventTrigger>,
     pub(super) publications: Vec<Publication>,
+    /// `None` if the auditor's role may not see them.
+    pub(super) statistics: Option<Vec<ColumnStatistics>>,
+    pub(super) extended_statistics: Vec<ExtendedStatistics>,
+    pub(super) partitionings: BTreeMap<Id, Partitioning>,
     /// What each view reads.
     pub(super) views: BTreeMap<Id, Vec<Id>>,
     pub(super) definitions: BTreeMap<Id, String>,
@@ -98,6 +104,9 @@ impl Catalog {
             triggers: triggers::triggers(connection).await?,
             event_triggers: triggers::event_triggers(connection).await?,
             publications: publications::publications(connection).await?,
+            statistics: statistics::columns(connection).await?,
+            extended_statistics: statistics::extended(connection).await?,
+            partitionings: statistics::partitionings(connection).await?,
             views: rewrites::views(connection).await?,
             definitions: rewrites::definitions(connection).await?,
             rewrites: rewrites::rewrites(connection).await?,

@@ -9,6 +9,7 @@ mod pool;
 mod privileges;
 mod replication;
 mod roles;
+mod statistics;
 mod tables;
 mod views;
 
@@ -34,6 +35,7 @@ pub(super) const ALL: &[&[Rule]] = &[
     keys::RULES,
     pool::RULES,
     replication::RULES,
+    statistics::RULES,
 ];
 
 pub(super) use pool::judge as judge_pool;
@@ -86,5 +88,6 @@ pub(super) async fn judge(
     findings.extend(functions::judge(session, catalog, subject, &mut owners).await?);
     findings.extend(keys::judge(catalog, subject));
     findings.extend(replication::judge(catalog, subject));
+    findings.extend(statistics::judge(catalog, subject));
     Ok(findings)
 }
