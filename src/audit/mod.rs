@@ -24,8 +24,7 @@
 //!
 //! # What it does not look at
 //!
-//! Performance: not yet. What a function
-//! with its owner's rights does, trigger functions, and dynamic SQL: their authors know.
+//! What a function with its owner's rights does, trigger functions, and dynamic SQL: their authors know.
 //! `docs/audit/README.md` has the list, and all rules.
 //!
 //! # What it does to the database

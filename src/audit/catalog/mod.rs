@@ -2,6 +2,7 @@
 
 mod functions;
 mod id;
+mod indexes;
 mod keys;
 mod policies;
 mod publications;
@@ -24,6 +25,7 @@ use crate::sql::own;
 
 pub(super) use functions::{Caller, Function};
 pub(super) use id::Id;
+pub(super) use indexes::Index;
 pub(super) use keys::{ForeignKey, Unique};
 pub(super) use policies::{Command, Helper, Policy};
 pub(super) use publications::Publication;
@@ -62,6 +64,7 @@ pub(super) struct Catalog {
     pub(super) statistics: Option<Vec<ColumnStatistics>>,
     pub(super) extended_statistics: Vec<ExtendedStatistics>,
     pub(super) partitionings: BTreeMap<Id, Partitioning>,
+    pub(super) indexes: Vec<Index>,
     /// What each view reads.
     pub(super) views: BTreeMap<Id, Vec<Id>>,
     pub(super) definitions: BTreeMap<Id, String>,
@@ -107,6 +110,7 @@ impl Catalog {
             statistics: statistics::columns(connection).await?,
             extended_statistics: statistics::extended(connection).await?,
             partitionings: statistics::partitionings(connection).await?,
+            indexes: indexes::indexes(connection).await?,
             views: rewrites::views(connection).await?,
             definitions: rewrites::definitions(connection).await?,
             rewrites: rewrites::rewrites(connection).await?,

@@ -52,7 +52,7 @@ pub(in crate::audit) fn is_bound_view(definition: &str, known: &Known<'_>) -> bo
     is_plain && condition.is_some_and(|condition| known.is_bound_by(condition))
 }
 
-fn parse(predicate: &str) -> Option<Expr> {
+pub(super) fn parse(predicate: &str) -> Option<Expr> {
     let mut parser = Parser::new(&PostgreSqlDialect {})
         .try_with_sql(predicate)
         .ok()?;

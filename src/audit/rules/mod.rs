@@ -4,6 +4,7 @@ mod database;
 mod functions;
 mod keys;
 mod owners;
+mod performance;
 mod policies;
 mod pool;
 mod privileges;
@@ -36,6 +37,7 @@ pub(super) const ALL: &[&[Rule]] = &[
     pool::RULES,
     replication::RULES,
     statistics::RULES,
+    performance::RULES,
 ];
 
 pub(super) use pool::judge as judge_pool;
@@ -89,5 +91,6 @@ pub(super) async fn judge(
     findings.extend(keys::judge(catalog, subject));
     findings.extend(replication::judge(catalog, subject));
     findings.extend(statistics::judge(catalog, subject));
+    findings.extend(performance::judge(catalog, subject, &helpers));
     Ok(findings)
 }
