@@ -88,6 +88,7 @@ pub(super) async fn judge(
     let mut owners = Owners::new(catalog, subject, &helpers);
     findings.extend(views::judge(session, catalog, subject, &helpers, &mut owners).await?);
     findings.extend(functions::judge(session, catalog, subject, &mut owners).await?);
+    unseen.extend(owners.unseen());
     findings.extend(keys::judge(catalog, subject));
     findings.extend(replication::judge(catalog, subject));
     findings.extend(statistics::judge(catalog, subject));

@@ -7,6 +7,7 @@ use crate::audit::catalog::{Catalog, Command, Id, Relation};
 use crate::audit::predicate::{self, Context, Evaluated, Passed, Whose};
 use crate::audit::session::Session;
 use crate::audit::subject::Subject;
+use crate::audit::unseen::Unseen;
 use crate::error::Error;
 
 /// What becomes of the rows of a table in the name of an owner.
@@ -40,6 +41,7 @@ pub(super) struct Owners<'a> {
     subject: &'a Subject,
     helpers: &'a BTreeMap<String, String>,
     answers: BTreeMap<Asked, Rows>,
+    unseen: Vec<Unseen>,
 }
 
 impl<'a> Owners<'a> {
@@ -53,7 +55,13 @@ impl<'a> Owners<'a> {
             subject,
             helpers,
             answers: BTreeMap::new(),
+            unseen: Vec::new(),
         }
+    }
+
+    /// What the auditor's role could not ask.
+    pub(super) fn unseen(self) -> Vec<Unseen> {
+        self.unseen
     }
 
     /// Of a table that has row-level security.
@@ -75,7 +83,7 @@ impl<'a> Owners<'a> {
     }
 
     async fn ask(
-        &self,
+        &mut self,
         session: &mut Session,
         table: &Relation,
         owner: Id,
@@ -128,6 +136,17 @@ impl<'a> Owners<'a> {
                 None => Rows::Held,
             },
             Evaluated::NotJudged(why) => Rows::Unknown(why),
+            Evaluated::NotAllowed => {
+                let owner = self.catalog.role_display(owner);
+                self.unseen.push(Unseen::new(
+                    &table.display,
+                    format!(
+                        "what its policies hold back from {owner} has to be evaluated, and the \
+                         auditor's role may not become {owner}: GRANT {owner} TO the role that audits"
+                    ),
+                ));
+                Rows::Unknown("the auditor's role may not become its owner")
+            }
         })
     }
 }
