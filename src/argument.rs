@@ -29,6 +29,7 @@ pub(crate) struct Admitted {
     prepared: Option<PgStatement>,
     persistent: bool,
     kind: Kind,
+    is_one: bool,
 }
 
 impl Admitted {
@@ -82,6 +83,7 @@ impl Admitted {
             prepared,
             persistent,
             kind: seen.kind,
+            is_one: seen.statements == 1,
         })
     }
 
@@ -93,6 +95,7 @@ impl Admitted {
             prepared: self.prepared.clone(),
             persistent: self.persistent,
             kind: self.kind,
+            is_one: self.is_one,
         }
     }
 
@@ -109,6 +112,28 @@ impl Admitted {
     /// Whether the statement is sent as text, with the context in front of it.
     pub(crate) fn is_simple(&self) -> bool {
         self.arguments.is_none()
+    }
+
+    /// For a transaction in which no argument has said the context yet.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::StatementRefused`] if the statement says none itself, and does more than to set
+    /// something, lock or notify. Of several in one text only the worst kind is known, and reading is
+    /// not the worst.
+    pub(crate) fn may_be_first(&self) -> Result<(), Error> {
+        let is_harmless = match self.kind {
+            Kind::Empty => true,
+            Kind::Local => self.is_one,
+            _ => false,
+        };
+        if self.is_simple() && !is_harmless {
+            return Err(refused(
+                "signed contexts come with an argument, and raw_sql, plain strings and utility \
+                 statements have none: run a statement of sqlx::query before them",
+            ));
+        }
+        Ok(())
     }
 
     /// What the statement may leave on the session.
@@ -138,7 +163,7 @@ impl Admitted {
         };
         arguments
             .add(ScopeArgument {
-                bytes: assertion.argument(),
+                bytes: &assertion.argument(),
                 oid: connection.scope_oid(),
             })
             .map_err(|error| {

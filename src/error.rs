@@ -65,6 +65,9 @@ pub enum ErrorKind {
     Misrouted,
     /// What tenantry installs in a database is missing there, or is of another version.
     Installation,
+    /// A sealed database refused the context: its key, its signature, its age, or a seal that is not
+    /// the transaction's; the message says what to look at. Nothing was read or written.
+    ContextRefused,
     /// The start-up check found a role or a database that would undo the isolation.
     Preflight,
     /// The statement was refused before it was sent; the message says where it belongs.
@@ -341,6 +344,28 @@ fn classify_database(error: &dyn sqlx::error::DatabaseError) -> (ErrorKind, &'st
         (Some("23514"), Some("tenantry_2_tenant")) => (
             ErrorKind::Misrouted,
             "the database belongs to another tenant and refused the statement",
+        ),
+        // What a sealed database refuses, see `sql::seal`.
+        (Some("28000"), Some("tenantry_key")) => (
+            ErrorKind::ContextRefused,
+            "the sealed database does not know the key that this process signs with: \
+             run tenantry::sql::Installation::add_signing_key on it",
+        ),
+        (Some("28000"), Some("tenantry_signature")) => (
+            ErrorKind::ContextRefused,
+            "the sealed database knows the key of this id with another secret, or the context was \
+             changed on its way: compare the secret of this process with the one that \
+             tenantry::sql::Installation::add_signing_key was given",
+        ),
+        (Some("28000"), Some("tenantry_expired")) => (
+            ErrorKind::ContextRefused,
+            "the signature of the context had expired when it came to the database: compare the \
+             clock of this machine with that of the server, or see SigningKey::token_lifetime",
+        ),
+        (Some("28000"), Some("tenantry_seal")) => (
+            ErrorKind::ContextRefused,
+            "the seal of the context is not that of this transaction: a statement has tampered with \
+             it",
         ),
         // What functions of the schema `tenantry` refuse, see `sql::tenant_rows`.
         (Some("TN020"), _) => (

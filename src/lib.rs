@@ -20,8 +20,10 @@ mod registry;
 pub mod repository;
 mod resolve;
 mod scope;
+mod secret;
 mod series;
 mod settings;
+mod signing;
 mod slots;
 pub mod sql;
 #[cfg(feature = "sqlite")]
@@ -43,9 +45,8 @@ pub use authz::{
 pub use context::TenantContext;
 pub use dangerous::{DangerousRegistry, DangerousTx};
 pub use directory::{
-    Database, DirectoryChange, Placement, PostgresDirectory, PostgresDirectoryBuilder, Secret,
-    SecretError, SecretResolver, SecretString, StaticDirectory, TenantDirectory, TenantRecord,
-    TenantState,
+    Database, DirectoryChange, Placement, PostgresDirectory, PostgresDirectoryBuilder,
+    StaticDirectory, TenantDirectory, TenantRecord, TenantState,
 };
 pub use error::{Error, ErrorKind};
 pub use job::{Platform, PlatformJob, TenantJob};
@@ -64,8 +65,10 @@ pub use resolve::{
     ResolveError, ResolveErrorKind, TenantResolver,
 };
 pub use scope::TenantScope;
+pub use secret::{Secret, SecretError, SecretResolver, SecretString};
 pub use series::{NumberSeries, SeriesNumber, UniqueSeries};
 pub use settings::ContextSettings;
+pub use signing::SigningKey;
 pub use slots::EvictionCause;
 pub use tenant::TenantId;
 pub use trail::{Trail, TrailEntry, TrailHead, TrailQuery, TrailRecord, TrailReport};

@@ -9,7 +9,7 @@ use sqlx::{FromRow as _, PgConnection, Row as _};
 
 use crate::error::{Error, ErrorKind};
 use crate::settings::ContextSettings;
-use crate::sql::LAYOUT;
+use crate::sql::{LAYOUT, Seal};
 
 pub(crate) use dangerous::check_dangerous_role;
 
@@ -73,6 +73,7 @@ pub(crate) struct InstalledScope {
     pub(crate) scope_oid: Oid,
     /// Whose database it is, if it belongs to one tenant.
     pub(crate) tenant: Option<String>,
+    pub(crate) seal: Seal,
     /// `server_version_num`: 150018 for 15.18.
     pub(crate) server_version: u32,
     /// The number of the process that serves the connection.
@@ -136,6 +137,7 @@ pub(crate) async fn check_installation(
     Ok(InstalledScope {
         scope_oid,
         tenant: installed.tenant,
+        seal: installed.seal.as_deref().map_or(Seal::None, Seal::of),
         server_version: installed.server_version.unsigned_abs(),
         backend: installed.backend,
         role: installed.role,
@@ -155,6 +157,7 @@ struct Installed {
     user_setting: String,
     further_settings: Vec<String>,
     tenant: Option<String>,
+    seal: Option<String>,
 }
 
 fn unreadable(error: sqlx::Error) -> Error {
@@ -188,8 +191,10 @@ SELECT pg_catalog.to_regtype('tenantry.scope')::pg_catalog.oid AS scope,
     WHERE contypid = pg_catalog.to_regtype('tenantry.scope') AND conname = 'tenantry_3_context') AS has_checks,
   pg_catalog.current_setting('server_version_num')::pg_catalog.int4 AS server_version,
   pg_catalog.pg_backend_pid() AS backend, session_user::pg_catalog.text AS role,
-  layout, oldest_layout, tenant_setting, user_setting, further_settings, tenant
-FROM tenantry.installation";
+  layout, oldest_layout, tenant_setting, user_setting, further_settings, tenant,
+  -- Not there yet where a release before the seal has installed.
+  pg_catalog.jsonb_extract_path_text(pg_catalog.to_jsonb(i), 'seal') AS seal
+FROM tenantry.installation AS i";
 
 /// Rows of (problem, remedy).
 ///
@@ -274,11 +279,24 @@ FROM things AS t CROSS JOIN LATERAL (
     SELECT t.relacl AS acl UNION ALL
     SELECT c.attacl FROM pg_catalog.pg_attribute AS c WHERE c.attrelid = t.oid AND c.attacl IS NOT NULL) AS l
   CROSS JOIN pg_catalog.aclexplode(l.acl) AS a JOIN grantees AS g ON g.oid = a.grantee
-WHERE t.nspname = 'tenantry' AND a.privilege_type <> 'SELECT' AND a.grantee <> t.relowner
+WHERE t.nspname = 'tenantry' AND a.grantee <> t.relowner
+  AND (a.privilege_type <> 'SELECT' OR t.relname IN ('server_key', 'signing_keys'))
   -- The tables of roles are the tenants' own, under policies.
   AND NOT (t.relname IN ('members', 'roles', 'role_parents', 'role_permissions', 'member_roles')
     AND a.privilege_type IN ('INSERT', 'UPDATE', 'DELETE') AND a.grantee <> 0)
 GROUP BY g.name, g.leave, t.name, t.relname
+UNION ALL
+SELECT pg_catalog.format('the policy %I on %s reads settings that any statement can change, and the database is sealed',
+    p.polname, t.name),
+  'tenantry::sql::Installation::install or TenantTable::apply, as the owner of the table'
+FROM things AS t JOIN pg_catalog.pg_policy AS p ON p.polrelid = t.oid
+WHERE p.polname IN ('tenantry_backstop', 'tenantry_tenant')
+  AND (SELECT pg_catalog.jsonb_extract_path_text(pg_catalog.to_jsonb(i), 'seal') FROM tenantry.installation AS i) = 'sealed'
+  AND NOT EXISTS (
+    SELECT FROM pg_catalog.pg_depend AS d
+    WHERE d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass AND d.objid = p.oid
+      AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+      AND d.refobjid = pg_catalog.to_regprocedure('tenantry.current_tenant()'))
 UNION ALL
 SELECT pg_catalog.format('%I%s may write every table, those of the schema tenantry too', rolname, how), leave
 FROM roles WHERE rolname = 'pg_write_all_data' AND leave IS NOT NULL

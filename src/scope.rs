@@ -18,6 +18,7 @@ use crate::lease::Lease;
 #[cfg(feature = "testing")]
 use crate::lease::no_database;
 use crate::settings::ContextSettings;
+use crate::signing::Signer;
 use crate::slots::{Place, Purpose, Slots, Test};
 use crate::tenant::TenantId;
 use crate::tx::{CommitError, Failure, TenantReadTx, TenantTx, TxOptions};
@@ -63,10 +64,11 @@ impl TenantScope {
     pub(crate) fn new(
         slots: Arc<Slots>,
         names: Arc<ContextSettings>,
+        signer: Option<&Arc<Signer>>,
         context: TenantContext,
         purpose: Purpose,
     ) -> Result<Self, Error> {
-        let assertion = Arc::new(Assertion::new(context, &names)?);
+        let assertion = Arc::new(Assertion::new(context, &names, signer)?);
         Ok(Self {
             home: Home::Registry(slots),
             names,
@@ -82,7 +84,7 @@ impl TenantScope {
         for name in context.names() {
             names = names.with(name)?;
         }
-        let assertion = Arc::new(Assertion::new(context, &names)?);
+        let assertion = Arc::new(Assertion::new(context, &names, None)?);
         Ok(Self {
             home: Home::Nowhere,
             names: Arc::new(names),

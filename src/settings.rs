@@ -2,6 +2,9 @@
 
 use crate::error::{Error, ErrorKind};
 
+/// What the names of settings begin with that are the crate's own: the seal of a context is one.
+const OWN: &str = "tenantry.";
+
 /// The longest name PostgreSQL stores in a dump of settings without cutting it.
 const MAX_BYTES: usize = 63;
 
@@ -13,7 +16,8 @@ const MAX_BYTES: usize = 63;
 /// new ones can only be appended.
 ///
 /// A name is two or more parts joined by dots; each part starts with a lower-case letter or an
-/// underscore and goes on with those or digits; the whole has at most 63 bytes.
+/// underscore and goes on with those or digits; the whole has at most 63 bytes. The first part is
+/// not `tenantry`.
 ///
 /// ```
 /// use tenantry::ContextSettings;
@@ -88,7 +92,8 @@ impl ContextSettings {
 
     /// Whether a setting of this name belongs to the context.
     pub(crate) fn contains(&self, name: &str) -> bool {
-        self.tenant == name
+        name.starts_with(OWN)
+            || self.tenant == name
             || self.user == name
             || self.further.iter().any(|further| further == name)
     }
@@ -112,6 +117,12 @@ fn check(name: &str) -> Result<(), Error> {
                 .chars()
                 .all(|c| c == '_' || c.is_ascii_lowercase() || c.is_ascii_digit())
     };
+    if name.starts_with(OWN) {
+        return Err(Error::new(
+            ErrorKind::InvalidOption,
+            "the settings whose names begin with \"tenantry.\" are the crate's own",
+        ));
+    }
     // The dot keeps clear of the server's own settings: `role` or `search_path` have none.
     if name.len() > MAX_BYTES || !name.contains('.') || !name.split('.').all(is_part) {
         return Err(Error::new(
@@ -161,6 +172,7 @@ mod tests {
             "app.ten\u{e4}nt",
             "role",
             "app.x\0",
+            "tenantry.context",
             &long,
         ] {
             let error = ContextSettings::new(name, "app.user_id").unwrap_err();
@@ -188,7 +200,13 @@ mod tests {
             .with("app.role")?
             .with("app.team")?;
         assert_eq!(settings.further(), ["app.role", "app.team"]);
-        for name in ["app.tenant_id", "app.user_id", "app.role", "app.team"] {
+        for name in [
+            "app.tenant_id",
+            "app.user_id",
+            "app.role",
+            "app.team",
+            "tenantry.context",
+        ] {
             assert!(settings.contains(name), "{name}");
         }
         assert!(!settings.contains("app.other"));

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use sqlx::postgres::PgConnectOptions;
 
-use super::secret::Secret;
 use crate::error::{Error, ErrorKind};
 use crate::pooler::Pooler;
+use crate::secret::Secret;
 
 /// A database, the server it is on, and as whom to log in there.
 ///
@@ -292,11 +292,11 @@ mod tests {
         struct Counting(AtomicU32);
 
         #[async_trait]
-        impl crate::directory::SecretResolver for Counting {
+        impl crate::secret::SecretResolver for Counting {
             async fn resolve(
                 &self,
                 reference: &str,
-            ) -> Result<secrecy::SecretString, crate::directory::SecretError> {
+            ) -> Result<secrecy::SecretString, crate::secret::SecretError> {
                 self.0.fetch_add(1, Ordering::Relaxed);
                 match reference {
                     "good" => Ok("hunter2-secret".into()),

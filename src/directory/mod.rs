@@ -3,7 +3,6 @@
 mod database;
 mod postgres;
 mod record;
-mod secret;
 mod static_directory;
 
 use std::sync::Arc;
@@ -21,7 +20,6 @@ pub use database::Database;
 pub(crate) use database::{DatabaseKey, ServerKey};
 pub use postgres::{PostgresDirectory, PostgresDirectoryBuilder};
 pub use record::{Placement, TenantRecord, TenantState};
-pub use secret::{Secret, SecretError, SecretResolver, SecretString};
 pub use static_directory::StaticDirectory;
 
 /// Answers where a tenant lives.

@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind};
 use crate::pooler::{Marked, Pooler, could_not_connect};
 use crate::preflight;
 use crate::settings::ContextSettings;
+use crate::sql::Seal;
 use crate::tenant::TenantId;
 
 /// A connection to a server, and what is known of it.
@@ -33,6 +34,7 @@ pub(crate) struct Connection {
     scope_oid: Oid,
     /// Whose database this is, in the server's own words; `None` where tenants share it.
     tenant: Option<String>,
+    seal: Seal,
 }
 
 /// Whose the session of the server is that a connection leads to.
@@ -161,6 +163,7 @@ impl Connection {
             caches: false,
             scope_oid: installed.scope_oid,
             tenant: installed.tenant,
+            seal: installed.seal,
         };
         if met.is_some_and(|backend| backend != installed.backend) {
             return Err(connection.met_another());
@@ -275,6 +278,28 @@ impl Connection {
             ));
         }
         Ok(())
+    }
+
+    /// That the database takes contexts which are signed, or which are not.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Installation`] says what to set.
+    pub(super) fn takes_contexts(&self, signed: bool) -> Result<(), Error> {
+        let rule = match (self.seal, signed) {
+            (Seal::None, true) => {
+                "the registry signs contexts, and the database does not verify them: run \
+                 tenantry::sql::Installation::install on it with sealed or prepare_seal, or build \
+                 the registry without signing_key"
+            }
+            (Seal::Sealed, false) => {
+                "the database is sealed and takes signed contexts only: give the registry a key, \
+                 TenantRegistryBuilder::signing_key, that the database knows, \
+                 tenantry::sql::Installation::add_signing_key"
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::new(ErrorKind::Installation, rule))
     }
 
     /// The first of two fences against a map that answers with the wrong database; the second is

@@ -200,6 +200,8 @@ pub(crate) struct Servers {
     at_rest: Arc<AtRest>,
     known: Mutex<HashMap<ServerKey, Arc<Server<Postgres>>>>,
     dangerous: Option<Dangerous>,
+    /// Whether contexts are signed.
+    signs: bool,
 }
 
 /// Where dangerous access leads.
@@ -229,7 +231,14 @@ impl Servers {
             at_rest: Arc::default(),
             known: Mutex::default(),
             dangerous: None,
+            signs: false,
         })
+    }
+
+    /// The same for contexts that are signed, or are not.
+    pub(crate) fn with_signatures(mut self, signs: bool) -> Self {
+        self.signs = signs;
+        self
     }
 
     /// The same with a database for dangerous access, whose role no tenant's pool may have.
@@ -295,7 +304,8 @@ impl Servers {
             .dangerous
             .as_ref()
             .map(|dangerous| Arc::clone(&dangerous.role));
-        let home = Home::new(database, Arc::clone(&self.settings), options, owner, role);
+        let settings = Arc::clone(&self.settings);
+        let home = Home::new(database, settings, options, owner, role, self.signs);
         Connections(server.pool(limits, home))
     }
 

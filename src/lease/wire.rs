@@ -40,6 +40,8 @@ pub(crate) struct Home {
     owner: Owner,
     /// The role for dangerous access, which is nobody else's.
     dangerous_role: Option<Arc<str>>,
+    /// Whether contexts are signed.
+    signs: bool,
     /// Whether the role was found fit. Asked of the first connection only: it takes the server
     /// longer than all else together.
     role_checked: AtomicBool,
@@ -63,6 +65,7 @@ impl Home {
         options: PoolOptions,
         owner: Owner,
         dangerous_role: Option<Arc<str>>,
+        signs: bool,
     ) -> Self {
         Self {
             database,
@@ -70,6 +73,7 @@ impl Home {
             options,
             owner,
             dangerous_role,
+            signs,
             role_checked: AtomicBool::new(false),
         }
     }
@@ -80,6 +84,9 @@ impl Home {
         let pooler = self.database.pooler_setting();
         let mut connection = Connection::open(&options, pooler, way, &self.settings).await?;
         self.check_login(&connection)?;
+        if self.owner != Owner::Dangerous {
+            connection.takes_contexts(self.signs)?;
+        }
         match &self.owner {
             Owner::Tenant(tenant) => {
                 connection.belongs_to(tenant)?;

@@ -11,6 +11,7 @@ use crate::directory::{Database, TenantDirectory};
 use crate::error::{Error, ErrorKind};
 use crate::lease::{ConnectionBudget, PoolOptions, Servers};
 use crate::settings::ContextSettings;
+use crate::signing::SigningKey;
 use crate::slots::{PoolOptionsOf, Purpose, Slots, Test};
 use crate::tenant::TenantId;
 
@@ -29,6 +30,7 @@ pub struct TenantRegistryBuilder {
     opening: Opening,
     budget: Option<ConnectionBudget>,
     dangerous: Option<Database>,
+    signing_key: Option<SigningKey>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +48,7 @@ impl TenantRegistryBuilder {
             opening: Opening::Eager(EagerPools::default()),
             budget: None,
             dangerous: None,
+            signing_key: None,
         }
     }
 
@@ -100,17 +103,34 @@ impl TenantRegistryBuilder {
         self
     }
 
+    /// Signs the context of each statement with this key, which sealed databases ask for: see
+    /// [`Installation::sealed`](crate::sql::Installation::sealed). Default: none.
+    ///
+    /// All databases of tenants then have to take signed contexts, and know the key. Its secret is
+    /// resolved once, in [`build`](Self::build).
+    ///
+    /// `begin` says no context then: the first statement with arguments does, and each one after
+    /// it. Before that a [`TenantTx`](crate::TenantTx) takes statements of `sqlx::query` and the
+    /// like, `SET LOCAL`, `SET CONSTRAINTS`, `LOCK` and `NOTIFY`, and refuses `raw_sql`, plain
+    /// strings and other utility statements; COPY says the context itself.
+    pub fn signing_key(mut self, key: SigningKey) -> Self {
+        self.signing_key = Some(key);
+        self
+    }
+
     /// Builds it. Eager pools are opened, with one connection each; lazy ones later. Whenever a
     /// database is reached for the first time, it is looked at:
     ///
     /// * shared by tenants: the role neither bypasses row-level security nor can become one that
     ///   does, owns no table under it and may not create temporary tables;
     /// * a tenant's own: the database knows that it is this tenant's;
-    /// * both: what this release needs is installed.
+    /// * both: what this release needs is installed, and contexts are signed if the database is
+    ///   sealed.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidOption`]. For eager pools also [`ErrorKind::Directory`], and the first
+    /// [`ErrorKind::InvalidOption`], and [`ErrorKind::Connect`] if the secret of the
+    /// [`signing_key`](Self::signing_key) could not be had. For eager pools also [`ErrorKind::Directory`], and the first
     /// of [`ErrorKind::Preflight`], [`ErrorKind::Installation`], [`ErrorKind::Misrouted`] and
     /// [`ErrorKind::Connect`] that was met, unless
     /// [`EagerPools::start_degraded`] was asked for.
@@ -126,8 +146,14 @@ impl TenantRegistryBuilder {
         if let Some(budget) = &self.budget {
             budget.check(max_pools)?;
         }
+        let signer = match &self.signing_key {
+            Some(key) => Some(Arc::new(key.signer().await?)),
+            None => None,
+        };
         let names = Arc::new(self.names);
-        let servers = Servers::new(self.budget, Arc::clone(&names))?.with_dangerous(self.dangerous);
+        let servers = Servers::new(self.budget, Arc::clone(&names))?
+            .with_dangerous(self.dangerous)
+            .with_signatures(signer.is_some());
         let slots = Slots::new(
             self.directory,
             servers,
@@ -136,7 +162,7 @@ impl TenantRegistryBuilder {
             idle_timeout,
         );
         // Closes what was opened if this is given up, or fails.
-        let mut registry = TenantRegistry::new(slots, names);
+        let mut registry = TenantRegistry::new(slots, names, signer);
         if let Opening::Eager(eager) = self.opening {
             let guard = CloseUnlessBuilt(Some(registry.clone()));
             let failed = open_all(&registry, eager).await?;
@@ -244,6 +270,7 @@ impl fmt::Debug for TenantRegistryBuilder {
             .field("opening", &self.opening)
             .field("budget", &self.budget)
             .field("dangerous", &self.dangerous)
+            .field("signing_key", &self.signing_key)
             .finish_non_exhaustive()
     }
 }

@@ -17,6 +17,7 @@ use crate::directory::TenantDirectory;
 use crate::error::Error;
 use crate::scope::TenantScope;
 use crate::settings::ContextSettings;
+use crate::signing::Signer;
 use crate::slots::{EvictionCause, Purpose, Slots, Target};
 use crate::tenant::TenantId;
 
@@ -35,6 +36,7 @@ pub use status::{ConnectionCounts, RegistryStatus, ServerStatus, TenantStatus};
 pub struct TenantRegistry {
     slots: Arc<Slots>,
     names: Arc<ContextSettings>,
+    signer: Option<Arc<Signer>>,
     failed_at_start: Arc<[(TenantId, Error)]>,
 }
 
@@ -44,10 +46,11 @@ impl TenantRegistry {
         TenantRegistryBuilder::new(Arc::new(directory))
     }
 
-    fn new(slots: Arc<Slots>, names: Arc<ContextSettings>) -> Self {
+    fn new(slots: Arc<Slots>, names: Arc<ContextSettings>, signer: Option<Arc<Signer>>) -> Self {
         Self {
             slots,
             names,
+            signer,
             failed_at_start: Arc::new([]),
         }
     }
@@ -78,7 +81,7 @@ impl TenantRegistry {
 
     fn bind(&self, context: TenantContext, purpose: Purpose) -> Result<TenantScope, Error> {
         let (slots, names) = (Arc::clone(&self.slots), Arc::clone(&self.names));
-        TenantScope::new(slots, names, context, purpose)
+        TenantScope::new(slots, names, self.signer.as_ref(), context, purpose)
     }
 
     /// The tenants whose databases could not be opened when the registry was built, and why; see

@@ -4,6 +4,7 @@ use sqlx::PgConnection;
 
 use super::installation::Installation;
 use super::script::{self, Refusal};
+use super::tenant_rows;
 use crate::error::Error;
 use crate::quote;
 
@@ -93,7 +94,7 @@ impl Authorization {
             quote::literal(&self.installation.application_role),
             self.installation
                 .column
-                .declarations(&self.installation.settings),
+                .declarations(&self.installation.settings, self.installation.seal),
         );
         // Blocks beside each other, because the names of one are those of the next.
         let block = |body: String| format!("  DECLARE\n{declarations}  BEGIN\n{body}  END;\n");
@@ -102,7 +103,9 @@ impl Authorization {
             let table = self.installation.table(format!("tenantry.{table}"));
             body.push_str(&table.block()?);
         }
-        body.push_str(&block([functions(), triggers(), privileges()].concat()));
+        body.push_str(&block(
+            [functions(), triggers(), privileges(&self.installation)].concat(),
+        ));
         Ok(script::script("", &body))
     }
 }
@@ -120,7 +123,7 @@ const TABLES: [&str; 5] = [
 
 fn record(layout: i32) -> String {
     format!(
-        "  IF to_regclass('tenantry.installation') IS NULL THEN
+        "  IF to_regclass('tenantry.installation') IS NULL OR to_regprocedure('{tenant}') IS NULL THEN
     {not_installed}
   END IF;
   IF to_regclass('tenantry.authorization') IS NULL THEN
@@ -139,6 +142,7 @@ fn record(layout: i32) -> String {
       layout = EXCLUDED.layout, version = EXCLUDED.version, installed_at = EXCLUDED.installed_at
     WHERE (a.layout, a.version) IS DISTINCT FROM (EXCLUDED.layout, EXCLUDED.version);
 ",
+        tenant = tenant_rows::TENANT,
         not_installed = Refusal::NotInstalled.raise(),
         newer = Refusal::NewerLayout.raise(),
         version = quote::literal(env!("CARGO_PKG_VERSION")),
@@ -324,14 +328,22 @@ fn triggers() -> String {
 }
 
 /// The epochs are under policies that do not hold for the owner, as who the trigger writes them.
-fn privileges() -> String {
-    "  REVOKE ALL ON FUNCTION tenantry.authorization_changed(), tenantry.role_parents_acyclic() FROM PUBLIC;
+///
+/// The context is converted and back, as the tenants of members are: 007 is 7 as a number.
+fn privileges(installation: &Installation) -> String {
+    let tenant = format!(
+        "({}{})::text",
+        tenant_rows::TENANT,
+        installation.column.kind.conversion()
+    );
+    format!(
+        "  REVOKE ALL ON FUNCTION tenantry.authorization_changed(), tenantry.role_parents_acyclic() FROM PUBLIC;
   EXECUTE format('REVOKE ALL ON tenantry.authorization, tenantry.authorization_epochs FROM PUBLIC, %I', app_role);
   EXECUTE format('GRANT SELECT ON tenantry.authorization, tenantry.authorization_epochs TO %I', app_role);
   ALTER TABLE tenantry.authorization_epochs ENABLE ROW LEVEL SECURITY;
   DROP POLICY IF EXISTS tenantry_tenant ON tenantry.authorization_epochs;
   EXECUTE format('CREATE POLICY tenantry_tenant ON tenantry.authorization_epochs FOR SELECT TO %I '
-    'USING (tenant = (SELECT (%s)::text))', app_role, tenant);
+    'USING (tenant = (SELECT {tenant}))', app_role);
 "
-    .to_owned()
+    )
 }

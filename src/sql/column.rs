@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::seal::{self, Seal};
 use crate::error::Error;
 use crate::quote;
 use crate::settings::ContextSettings;
@@ -25,6 +26,15 @@ impl TenantType {
             Self::Uuid => "uuid",
             Self::BigInt => "bigint",
             Self::Text => "text",
+        }
+    }
+
+    /// What makes a value of this type of the context's text.
+    pub(super) fn conversion(self) -> &'static str {
+        match self {
+            Self::Uuid => "::uuid",
+            Self::BigInt => "::bigint",
+            Self::Text => "",
         }
     }
 
@@ -54,23 +64,25 @@ impl TenantColumn {
     ///
     /// After a transaction that set a custom setting locally the setting is '' and not NULL, hence
     /// the `nullif`: no context must compare as unknown, never as the tenant ''.
-    pub(super) fn declarations(&self, settings: &ContextSettings) -> String {
-        let setting = quote::literal(settings.tenant());
-        let cast = match self.kind {
-            TenantType::Text => String::new(),
-            kind => format!("::{}", kind.sql()),
-        };
-        let context = format!("nullif(pg_catalog.current_setting({setting}, true), ''){cast}");
+    ///
+    /// The default of the column reads the setting at any level. It only proposes, the policy decides,
+    /// and verifying a seal for each row of a large INSERT would take longer than the row.
+    pub(super) fn declarations(&self, settings: &ContextSettings, seal: Seal) -> String {
+        let conversion = self.kind.conversion();
+        let context = format!("{}{conversion}", seal::context(settings, seal));
+        let proposal = format!("{}{conversion}", seal::plain_context(settings));
         format!(
             "  tenant_column constant text := {};
   tenant_type constant text := '{}';
   tenant_types constant regtype[] := {};
   tenant constant text := {};
+  proposal constant text := {};
 ",
             quote::literal(&self.name),
             self.kind.sql(),
             self.kind.accepted(),
             quote::literal(&context),
+            quote::literal(&proposal),
         )
     }
 }

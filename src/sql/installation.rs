@@ -10,6 +10,7 @@ use super::domain::{self, LAYOUT, OLDEST_LAYOUT};
 use super::number_series::NumberSeriesTables;
 use super::reference::ReferenceTable;
 use super::script::{self, Refusal};
+use super::seal::{self, Seal};
 use super::table::TenantTable;
 use super::trail::TrailTables;
 use crate::error::{Error, ErrorKind};
@@ -27,6 +28,8 @@ use crate::tenant::TenantId;
 /// - the table `tenantry.installation`, one row that says what is installed. The application role
 ///   reads it and cannot write it;
 /// - the table `tenantry.reference_tables`, which [`ReferenceTable`] fills;
+/// - the functions `tenantry.current_tenant()`, `tenantry.current_user_id()` and
+///   `tenantry.context_setting(text)`, which read the context, see [`sealed`](Self::sealed);
 ///
 /// and revokes the privilege `TEMPORARY` on the database from `PUBLIC` and the application role: a
 /// temporary table outlives its transaction on a pooled connection and can stand in front of a real
@@ -56,6 +59,7 @@ pub struct Installation {
     pub(super) settings: ContextSettings,
     pub(super) column: TenantColumn,
     tenant: Option<TenantId>,
+    pub(super) seal: Seal,
 }
 
 impl Installation {
@@ -72,6 +76,7 @@ impl Installation {
                 kind: TenantType::Uuid,
             },
             tenant: None,
+            seal: Seal::None,
         }
     }
 
@@ -99,6 +104,39 @@ impl Installation {
     /// The tenant of a database can be named later, but never changed or taken back.
     pub fn database_of(mut self, tenant: TenantId) -> Self {
         self.tenant = Some(tenant);
+        self
+    }
+
+    /// Seals the context of transactions, so that no statement can change it, injected ones included:
+    /// processes sign it with a [`SigningKey`](crate::SigningKey), the database verifies that and
+    /// keeps it under a seal of its own, and policies read it with a function that verifies the seal.
+    ///
+    /// The database then takes contexts from registries with a
+    /// [`signing_key`](crate::TenantRegistryBuilder::signing_key) that it
+    /// [knows](Self::add_signing_key), and no others. The plain settings are set all the same, for
+    /// triggers and functions of your own; what decides about isolation reads
+    /// `tenantry.current_tenant()`, `tenantry.current_user_id()` and
+    /// `tenantry.context_setting('app.role')` instead, which return text, or NULL without a context,
+    /// and fail (SQLSTATE 28000) where somebody has tampered with it. They are there at every level,
+    /// and read the plain settings where there is no seal. In a policy write
+    /// `(SELECT tenantry.current_tenant()::uuid)`, so that it is verified once a statement.
+    ///
+    /// Installing again makes a database sealed, or without this no longer so, as a whole: the
+    /// policies of tables that [`table`](Self::table) was applied to change with it, each under an
+    /// `ACCESS EXCLUSIVE` lock. The key of the server and those of the processes stay.
+    ///
+    /// A database that is in use is sealed in steps, each of which can be taken back: install with
+    /// [`prepare_seal`](Self::prepare_seal) and add the key; deploy processes that sign; install
+    /// with this.
+    pub fn sealed(mut self) -> Self {
+        self.seal = Seal::Sealed;
+        self
+    }
+
+    /// The step before [`sealed`](Self::sealed): the database verifies contexts that are signed, and
+    /// takes others as well. Policies read the plain settings, so it protects nothing yet.
+    pub fn prepare_seal(mut self) -> Self {
+        self.seal = Seal::Prepared;
         self
     }
 
@@ -192,9 +230,16 @@ impl Installation {
         let body = [
             self.tables(),
             self.comparison(layout),
-            domain::checks(&self.settings, self.tenant.as_ref(), oldest_layout..=layout),
-            Self::record(oldest_layout, layout),
+            seal::functions(&self.settings, self.seal),
+            domain::checks(
+                &self.settings,
+                self.tenant.as_ref(),
+                oldest_layout..=layout,
+                self.seal,
+            ),
+            self.record(oldest_layout, layout),
             Self::privileges(),
+            seal::conversion(&self.settings, self.seal),
         ];
         Ok(script::script(&declarations, &body.concat()))
     }
@@ -217,8 +262,12 @@ impl Installation {
       user_setting text NOT NULL,
       further_settings text[] NOT NULL,
       tenant text,
+      seal text NOT NULL DEFAULT 'none',
       installed_at timestamptz NOT NULL DEFAULT statement_timestamp()
     );
+  END IF;
+  IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'tenantry.installation'::regclass AND attname = 'seal') THEN
+    ALTER TABLE tenantry.installation ADD COLUMN seal text NOT NULL DEFAULT 'none';
   END IF;
   IF to_regclass('tenantry.reference_tables') IS NULL THEN
     CREATE TABLE tenantry.reference_tables (
@@ -264,20 +313,21 @@ impl Installation {
         )
     }
 
-    fn record(oldest_layout: i32, layout: i32) -> String {
+    fn record(&self, oldest_layout: i32, layout: i32) -> String {
         format!(
             "  INSERT INTO tenantry.installation AS i
-    (layout, oldest_layout, version, tenant_setting, user_setting, further_settings, tenant)
+    (layout, oldest_layout, version, tenant_setting, user_setting, further_settings, tenant, seal)
     VALUES ({layout}, {oldest_layout}, {version},
-            tenant_setting, user_setting, further_settings, database_tenant)
+            tenant_setting, user_setting, further_settings, database_tenant, '{seal}')
     ON CONFLICT (only_row) DO UPDATE SET
       layout = EXCLUDED.layout, oldest_layout = EXCLUDED.oldest_layout,
       version = EXCLUDED.version, further_settings = EXCLUDED.further_settings,
-      tenant = EXCLUDED.tenant, installed_at = EXCLUDED.installed_at
-    WHERE (i.layout, i.oldest_layout, i.version, i.further_settings, i.tenant) IS DISTINCT FROM
-      (EXCLUDED.layout, EXCLUDED.oldest_layout, EXCLUDED.version, EXCLUDED.further_settings, EXCLUDED.tenant);
+      tenant = EXCLUDED.tenant, seal = EXCLUDED.seal, installed_at = EXCLUDED.installed_at
+    WHERE (i.layout, i.oldest_layout, i.version, i.further_settings, i.tenant, i.seal) IS DISTINCT FROM
+      (EXCLUDED.layout, EXCLUDED.oldest_layout, EXCLUDED.version, EXCLUDED.further_settings, EXCLUDED.tenant, EXCLUDED.seal);
 ",
             version = quote::literal(env!("CARGO_PKG_VERSION")),
+            seal = self.seal.name(),
         )
     }
 

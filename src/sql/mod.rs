@@ -40,11 +40,13 @@ mod control;
 mod dangerous_access;
 mod domain;
 mod installation;
+mod keys;
 mod number_series;
 #[cfg(any(feature = "testing", feature = "audit"))]
 pub(crate) mod own;
 mod reference;
 mod script;
+mod seal;
 mod table;
 mod tenant_rows;
 mod trail;
@@ -63,3 +65,4 @@ pub use trail::TrailTables;
 pub(crate) use authorization::CHANNEL as AUTHORIZATION_CHANNEL;
 pub(crate) use control::CHANNEL;
 pub(crate) use domain::LAYOUT;
+pub(crate) use seal::{SEALED_LAYOUT, Seal};

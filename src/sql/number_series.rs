@@ -57,10 +57,10 @@ impl NumberSeriesTables {
         self.installation.check()?;
         let body = [
             tenant_rows::check(),
-            tables(&self.installation),
-            taking(&self.installation),
-            voiding(&self.installation),
-            blocks(&self.installation),
+            tables(),
+            taking(),
+            voiding(),
+            blocks(),
             tenant_rows::callable("take_number", "jsonb"),
             tenant_rows::callable("next_number", "jsonb"),
             tenant_rows::callable("void_number", "text, text, bigint, text, text"),
@@ -93,7 +93,7 @@ impl NumberSeriesTables {
 }
 
 /// A counter is updated in place over and over, which half-empty pages leave room for.
-fn tables(installation: &Installation) -> String {
+fn tables() -> String {
     let counters = "
       tenant text COLLATE \"C\" NOT NULL,
       series text COLLATE \"C\" NOT NULL,
@@ -126,8 +126,8 @@ fn tables(installation: &Installation) -> String {
         tenant_rows::create("TABLE", "number_series", counters, ""),
         tenant_rows::create("TABLE", "void_numbers", void, ""),
         tenant_rows::create("TABLE", "unique_series", unique, ""),
-        tenant_rows::readable(installation, "number_series"),
-        tenant_rows::readable(installation, "void_numbers"),
+        tenant_rows::readable("number_series"),
+        tenant_rows::readable("void_numbers"),
     ]
     .concat()
 }
@@ -143,7 +143,7 @@ const PERIOD: &str = "CASE definition ->> 'reset'
 /// The row is locked by the UPDATE, or by the index entry of the INSERT: one of those who come
 /// first makes it, and the others wait for that one's end. The time to wait is put back, because
 /// the rest of the transaction has its own; after an error the server does that.
-fn taking(installation: &Installation) -> String {
+fn taking() -> String {
     format!(
         "  CREATE OR REPLACE FUNCTION tenantry.take_number(
     definition jsonb, OUT value bigint, OUT period text, OUT number text) {AS_OWNER}
@@ -201,7 +201,7 @@ fn taking(installation: &Installation) -> String {
   END
   $function$;
 ",
-        tenant = tenant_rows::tenant(installation),
+        tenant = tenant_rows::TENANT,
         no_tenant = Complaint::NoTenant.raise(),
         definition = Complaint::Definition.raise(),
         other_reset = Complaint::OtherReset.raise(),
@@ -210,7 +210,7 @@ fn taking(installation: &Installation) -> String {
 
 /// Of two who void a number at once the second one finds the first one's row. Of two who reuse
 /// one, the second passes over what the first has in hand.
-fn voiding(installation: &Installation) -> String {
+fn voiding() -> String {
     format!(
         "  CREATE OR REPLACE FUNCTION tenantry.void_number(
     of_series text, of_period text, of_value bigint, as_text text, because text) RETURNS void {AS_OWNER}
@@ -262,14 +262,14 @@ fn voiding(installation: &Installation) -> String {
   END
   $function$;
 ",
-        tenant = tenant_rows::tenant(installation),
-        user = tenant_rows::user(installation),
+        tenant = tenant_rows::TENANT,
+        user = tenant_rows::USER,
         no_tenant = Complaint::NoTenant.raise(),
         no_such_number = Complaint::NoSuchNumber.raise(),
     )
 }
 
-fn blocks(installation: &Installation) -> String {
+fn blocks() -> String {
     format!(
         "  CREATE OR REPLACE FUNCTION tenantry.take_block(of_series text, size integer)
     RETURNS bigint {AS_OWNER}
@@ -291,7 +291,7 @@ fn blocks(installation: &Installation) -> String {
   END
   $function$;
 ",
-        tenant = tenant_rows::tenant(installation),
+        tenant = tenant_rows::TENANT,
         no_tenant = Complaint::NoTenant.raise(),
         definition = Complaint::Definition.raise(),
     )

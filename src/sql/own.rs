@@ -19,8 +19,12 @@ pub(crate) const COLUMN: &str = "tenant";
 pub(crate) const GLOBAL: [&str; 3] = ["authorization", "installation", "reference_tables"];
 
 /// Functions of the schema `tenantry` with the rights of their owner. They take the tenant from the
-/// context and never as an argument.
-pub(crate) const FUNCTIONS: [&str; 6] = [
+/// context and never as an argument, or read it under its seal.
+pub(crate) const FUNCTIONS: [&str; 10] = [
+    "context_setting",
+    "current_tenant",
+    "current_user_id",
+    "open_context",
     "record_in_trail",
     "reuse_number",
     "take_block",

@@ -26,10 +26,11 @@ pub(super) enum Refusal {
     NotATable,
     DangerousRoleMissing,
     DangerousRoleOwns,
+    OtherSeal,
 }
 
 impl Refusal {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::RoleMissing,
         Self::ReaderMissing,
         Self::NewerLayout,
@@ -45,6 +46,7 @@ impl Refusal {
         Self::NotATable,
         Self::DangerousRoleMissing,
         Self::DangerousRoleOwns,
+        Self::OtherSeal,
     ];
 
     /// An SQLSTATE of a class that neither the standard nor PostgreSQL uses.
@@ -65,6 +67,7 @@ impl Refusal {
             Self::NotATable => "TN011",
             Self::DangerousRoleMissing => "TN014",
             Self::DangerousRoleOwns => "TN015",
+            Self::OtherSeal => "TN016",
         }
     }
 
@@ -117,6 +120,10 @@ impl Refusal {
             Self::DangerousRoleOwns => {
                 "the role for dangerous access is a superuser, or owns the record of it or can \
                  become its owner: name one that could not do away with it"
+            }
+            Self::OtherSeal => {
+                "the database is sealed and this installation is not, or the other way round: \
+                 describe both alike, see Installation::sealed"
             }
         }
     }

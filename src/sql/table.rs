@@ -5,6 +5,7 @@ use sqlx::PgConnection;
 use super::advice::{self, Advice};
 use super::installation::Installation;
 use super::script::{self, Refusal};
+use super::seal::Seal;
 use crate::error::Error;
 use crate::quote::{self, TableName};
 
@@ -29,6 +30,9 @@ use crate::quote::{self, TableName};
 ///   example, none is made.
 ///
 /// `USAGE` on the schema of the table is yours to grant.
+///
+/// In a [sealed](Installation::sealed) database the policies verify the seal of the context. The
+/// default of the tenant column still reads the setting: it proposes, and the policies decide.
 ///
 /// Policies compare with a sub-select, so that the server reads the context once a statement and
 /// not once a row.
@@ -83,9 +87,10 @@ impl TenantTable {
             declarations(&self.installation, &target),
             self.installation
                 .column
-                .declarations(&self.installation.settings),
+                .declarations(&self.installation.settings, self.installation.seal),
         );
-        let body = [check_target(), column(), members(), grants()].concat();
+        let seal = self.installation.seal;
+        let body = [check_target(), level(seal), column(), members(), grants()].concat();
         Ok((declarations, body))
     }
 
@@ -96,8 +101,8 @@ impl TenantTable {
     /// - [`ErrorKind::InvalidOption`](crate::ErrorKind::InvalidOption) as for [`sql`](Self::sql);
     /// - [`ErrorKind::Installation`](crate::ErrorKind::Installation) if the application role does
     ///   not exist, the tenant column has another type or a
-    ///   collation in which different tenants are equal, or rows have no tenant yet. Nothing was
-    ///   changed;
+    ///   collation in which different tenants are equal, rows have no tenant yet, or the database is
+    ///   sealed and the installation is not, or the other way round. Nothing was changed;
     /// - [`ErrorKind::Database`](crate::ErrorKind::Database) if the server refused a statement,
     ///   because there is no such table for example. Nothing was changed.
     ///
@@ -158,6 +163,23 @@ pub(super) fn check_target() -> String {
     )
 }
 
+/// Policies of another level than the database's would let a forged context pass, or none. Whoever
+/// owns the table need not be able to read what is installed.
+fn level(seal: Seal) -> String {
+    format!(
+        "  IF EXISTS (SELECT FROM pg_namespace WHERE nspname = 'tenantry' AND has_schema_privilege(oid, 'USAGE')) THEN
+    IF has_table_privilege(to_regclass('tenantry.installation'), 'SELECT') THEN
+      IF {sealed} <> (SELECT coalesce(to_jsonb(i) ->> 'seal', 'none') = 'sealed' FROM tenantry.installation AS i) THEN
+        {other_seal}
+      END IF;
+    END IF;
+  END IF;
+",
+        sealed = seal.is_sealed(),
+        other_seal = Refusal::OtherSeal.raise(),
+    )
+}
+
 /// The table itself, its partitions and the tables that inherit from it.
 pub(super) const MEMBERS: &str = "WITH RECURSIVE family(oid) AS (
       SELECT target::oid UNION
@@ -188,7 +210,7 @@ fn column() -> String {
   EXCEPTION WHEN not_null_violation THEN
     {rows_without_tenant}
   END;
-  EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET DEFAULT %s', target, tenant_column, tenant);
+  EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET DEFAULT %s', target, tenant_column, proposal);
   IF NOT EXISTS (
     SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = target AND a.attname = tenant_column
     WHERE i.indrelid = target AND i.indkey[0] = a.attnum AND i.indisvalid AND i.indpred IS NULL) THEN

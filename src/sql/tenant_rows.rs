@@ -33,23 +33,12 @@ impl Complaint {
 pub(super) const AS_OWNER: &str =
     "LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$";
 
-/// The tenant of the context as an expression; NULL where there is none. After a transaction that
-/// set it locally the setting is ''.
-pub(super) fn tenant(installation: &Installation) -> String {
-    setting(installation.settings.tenant())
-}
+/// The tenant of the context as an expression; NULL where there is none. Of a sealed database it
+/// is the one under the seal.
+pub(super) const TENANT: &str = "tenantry.current_tenant()";
 
 /// The user of the context, NULL where there is none.
-pub(super) fn user(installation: &Installation) -> String {
-    setting(installation.settings.user())
-}
-
-fn setting(name: &str) -> String {
-    format!(
-        "nullif(current_setting({}, true), '')",
-        quote::literal(name)
-    )
-}
+pub(super) const USER: &str = "tenantry.current_user_id()";
 
 /// Makes a table that nobody but its owner has a privilege on, whatever default privileges say.
 /// `what` is TABLE or UNLOGGED TABLE, `after` is run once it is there.
@@ -76,9 +65,9 @@ pub(super) fn create(what: &str, name: &str, columns: &str, after: &str) -> Stri
 }
 
 /// Lets the application role read the rows of its tenant.
-pub(super) fn readable(installation: &Installation, name: &str) -> String {
+pub(super) fn readable(name: &str) -> String {
     // Compared with a sub-select, so that the context is read once a statement.
-    let policy = format!("tenant = (SELECT {})", tenant(installation));
+    let policy = format!("tenant = (SELECT {TENANT})");
     format!(
         "  ALTER TABLE tenantry.{name} ENABLE ROW LEVEL SECURITY;
   DROP POLICY IF EXISTS tenantry_tenant ON tenantry.{name};
@@ -112,7 +101,8 @@ pub(super) fn check() -> String {
         "  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = app_role) THEN
     {role_missing}
   END IF;
-  IF to_regclass('tenantry.installation') IS NULL THEN
+  -- It came after the table.
+  IF to_regclass('tenantry.installation') IS NULL OR to_regprocedure('{TENANT}') IS NULL THEN
     {not_installed}
   END IF;
 ",

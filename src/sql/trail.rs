@@ -66,10 +66,10 @@ impl TrailTables {
         self.installation.check()?;
         let body = [
             tenant_rows::check(),
-            tables(&self.installation),
-            recording(&self.installation),
+            tables(),
+            recording(),
             chaining(),
-            verifying(&self.installation),
+            verifying(),
             privileges(),
         ];
         Ok(script::script(
@@ -98,7 +98,7 @@ impl TrailTables {
 }
 
 /// A pending entry lives no longer than its transaction, so that its table need not survive a crash.
-fn tables(installation: &Installation) -> String {
+fn tables() -> String {
     let entry = "
       at timestamptz NOT NULL,
       actor text,
@@ -132,12 +132,12 @@ fn tables(installation: &Installation) -> String {
         tenant_rows::create("TABLE", "trail", &trail, by_object),
         tenant_rows::create("UNLOGGED TABLE", "trail_pending", &pending, ""),
         tenant_rows::create("TABLE", "trail_heads", heads, ""),
-        tenant_rows::readable(installation, "trail"),
+        tenant_rows::readable("trail"),
     ]
     .concat()
 }
 
-fn recording(installation: &Installation) -> String {
+fn recording() -> String {
     format!(
         "  CREATE OR REPLACE FUNCTION tenantry.record_in_trail(
     action text, object_kind text, object_id text, before jsonb, after jsonb) RETURNS void {AS_OWNER}
@@ -152,8 +152,8 @@ fn recording(installation: &Installation) -> String {
   END
   $function$;
 ",
-        tenant = tenant_rows::tenant(installation),
-        user = tenant_rows::user(installation),
+        tenant = tenant_rows::TENANT,
+        user = tenant_rows::USER,
         no_tenant = Complaint::NoTenant.raise(),
     )
 }
@@ -209,7 +209,7 @@ fn chaining() -> String {
 
 /// STABLE: all of its statements see what the statement that calls it sees, so that nobody who
 /// commits meanwhile comes between the entries and their head.
-fn verifying(installation: &Installation) -> String {
+fn verifying() -> String {
     format!(
         "  CREATE OR REPLACE FUNCTION tenantry.verify_trail(since_number bigint, since_hash bytea,
     OUT entries bigint, OUT head_number bigint, OUT head_hash bytea, OUT broken_at bigint)
@@ -248,7 +248,7 @@ fn verifying(installation: &Installation) -> String {
   END
   $function$;
 ",
-        tenant = tenant_rows::tenant(installation),
+        tenant = tenant_rows::TENANT,
         no_tenant = Complaint::NoTenant.raise(),
     )
 }

@@ -79,8 +79,7 @@ impl TenantTx {
             ));
         }
         self.settle().await?;
-        let context = self.assertion.set_local().to_owned();
-        self.send(&context).await
+        self.say_context().await
     }
 }
 

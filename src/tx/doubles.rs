@@ -8,6 +8,7 @@ use std::sync::Arc;
 use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::hatch::Hatch;
+use super::said::Said;
 use super::{Failure, TenantTx, TxOptions, savepoint};
 use crate::assertion::Assertion;
 use crate::error::{Error, ErrorKind};
@@ -56,6 +57,7 @@ impl TenantTx {
             names: Arc::clone(names),
             unsettled: false,
             savepoints: savepoint::Stack::default(),
+            said: Said::default(),
             hatch: Hatch::default(),
             failure: None,
             doubles: Some(Box::new(Doubles {

@@ -61,8 +61,7 @@ impl TenantTx {
             let began = sqlx::query_scalar(BEGAN).fetch_one(&mut *self).await?;
             self.hatch.began = Some(began);
         }
-        let context = self.assertion.set_local().to_owned();
-        self.send(&context).await?;
+        self.say_context().await?;
         self.hatch.is_open = true;
         let connection = self.lease.connection()?;
         // Texts that were prepared with the scope argument would be taken for plain ones.

@@ -9,6 +9,7 @@ mod hatch;
 mod options;
 mod read;
 mod retry;
+mod said;
 mod savepoint;
 
 use std::fmt;
@@ -72,6 +73,7 @@ pub struct TenantTx {
     /// Set while a message is under way that decides which transaction we are in.
     unsettled: bool,
     savepoints: savepoint::Stack,
+    said: said::Said,
     hatch: hatch::Hatch,
     /// The first since the transaction, or the last rollback to a savepoint, began.
     failure: Option<Failure>,
@@ -93,14 +95,19 @@ impl TenantTx {
         let connection = lease.connection()?;
         connection.belongs_to(assertion.tenant())?;
         let first = connection.settings_of_transaction();
-        let message = options.begin(assertion.set_local(), schema)?;
+        let set_local = match assertion.is_signed() {
+            true => "",
+            false => assertion.set_local(),
+        };
+        let message = options.begin(set_local, schema)?;
         lease.begins_transaction();
         let connection = lease.connection()?;
         // A tenant's own database may have no policies, and statements of the simple protocol
-        // carry no argument that it could refuse: it is asked before there is a transaction.
+        // carry no argument that it could refuse: it is asked before there is a transaction. Where
+        // contexts are signed, none of these runs before an argument was taken.
         let question = match connection.tenant() {
-            Some(_) => assertion.question(),
-            None => "",
+            Some(_) if !assertion.is_signed() => assertion.question(),
+            _ => "",
         };
         let message = format!("{question}{first}{message}");
         let sent = connection.raw().execute(AssertSqlSafe(message)).await;
@@ -111,6 +118,7 @@ impl TenantTx {
                 names: Arc::clone(names),
                 unsettled: false,
                 savepoints: savepoint::Stack::default(),
+                said: said::Said::default(),
                 hatch: hatch::Hatch::default(),
                 failure: None,
                 #[cfg(feature = "testing")]
@@ -255,12 +263,16 @@ impl TenantTx {
         E: Execute<'q, Postgres>,
     {
         let admitted = self.admit(query)?;
+        let says_context = !admitted.is_simple();
         let scoped = self.scoped(admitted).await?;
         let started = Instant::now();
         self.unsettled = true;
         let answer = self.lease.connection()?.raw().fetch_optional(scoped).await;
         self.unsettled = false;
         self.lease.statement_ended(started, self.assertion.tenant());
+        if says_context && answer.is_ok() {
+            self.said.at(self.savepoints.depth());
+        }
         answer.map_err(|error| self.seen(error).into())
     }
 
@@ -285,6 +297,7 @@ impl TenantTx {
         if let Some(message) = self.savepoints.unwind() {
             self.send_whole(&message).await?;
             self.savepoints.unwound();
+            self.said.rolled_back(self.savepoints.depth());
             self.failure = None;
             #[cfg(feature = "testing")]
             self.undo_doubles();
@@ -304,6 +317,22 @@ impl TenantTx {
         Ok(())
     }
 
+    /// Whether what comes without an argument has a context: BEGIN says one that is not signed.
+    fn has_context(&self) -> bool {
+        !self.assertion.is_signed() || self.said.is_said()
+    }
+
+    /// Says the context for what has no argument and cannot come behind other statements of its
+    /// message. One round trip.
+    async fn say_context(&mut self) -> Result<(), Error> {
+        if self.has_context() {
+            let context = self.assertion.set_local().to_owned();
+            return self.send(&context).await;
+        }
+        sqlx::query("SELECT 1").execute(self).await?;
+        Ok(())
+    }
+
     fn usable(&self) -> Result<(), Error> {
         if self.unsettled {
             return Err(Error::new(
@@ -318,6 +347,9 @@ impl TenantTx {
     /// Ready to be sent.
     async fn scoped(&mut self, admitted: Admitted) -> Result<Scoped, Error> {
         self.settle().await?;
+        if !self.has_context() {
+            admitted.may_be_first()?;
+        }
         let connection = self.lease.connection()?;
         connection.carries(admitted.traces())?;
         admitted.scoped(&self.assertion, connection)
@@ -336,12 +368,17 @@ impl TenantTx {
             let admitted = admitted?;
             // The answers to the statements that set the context are not the caller's.
             let mut ours = if admitted.is_simple() { self.assertion.statements() } else { 0 };
+            let mut says_context = !admitted.is_simple();
             let scoped = self.scoped(admitted).await?;
             let started = Instant::now();
             let mut failure = None;
             {
+                let (depth, said) = (self.savepoints.depth(), &mut self.said);
                 let mut answers = self.lease.connection()?.raw().fetch_many(scoped);
                 while let Some(answer) = answers.next().await {
+                    if answer.is_ok() && std::mem::take(&mut says_context) {
+                        said.at(depth);
+                    }
                     match answer {
                         Ok(Either::Left(_)) if ours > 0 => ours -= 1,
                         Ok(answer) => yield answer,
@@ -373,6 +410,9 @@ impl TenantTx {
             let started = Instant::now();
             let answer = self.lease.connection()?.raw().fetch_optional(scoped).await;
             self.lease.statement_ended(started, self.assertion.tenant());
+            if answer.is_ok() {
+                self.said.at(self.savepoints.depth());
+            }
             answer.map_err(|error| self.seen(error))
         })
     }

@@ -99,7 +99,9 @@ impl TenantSavepoint<'_> {
     }
 
     fn left(&mut self) {
-        self.tx.savepoints.depth = self.number - 1;
+        let depth = self.number - 1;
+        self.tx.savepoints.depth = depth;
+        self.tx.said.released(depth);
         self.is_open = false;
         #[cfg(feature = "testing")]
         self.tx.release_doubles();
@@ -146,7 +148,6 @@ pub(super) struct Stack {
 
 impl Stack {
     /// How many savepoints are set.
-    #[cfg(feature = "testing")]
     pub(super) fn depth(&self) -> usize {
         self.depth
     }

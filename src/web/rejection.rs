@@ -182,6 +182,7 @@ impl From<Error> for Rejection {
             }
             ErrorKind::InvalidOption
             | ErrorKind::Misrouted
+            | ErrorKind::ContextRefused
             | ErrorKind::Installation
             | ErrorKind::Preflight
             | ErrorKind::StatementRefused

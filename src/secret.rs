@@ -56,7 +56,7 @@ impl Secret {
         Self(Source::Resolver(resolver, reference.into()))
     }
 
-    pub(super) async fn resolve(&self) -> Result<SecretString, SecretError> {
+    pub(crate) async fn resolve(&self) -> Result<SecretString, SecretError> {
         match &self.0 {
             Source::Environment(variable) => match std::env::var(&**variable) {
                 Ok(value) => Ok(value.into()),
