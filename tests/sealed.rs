@@ -12,6 +12,8 @@ mod direct;
 mod folder;
 #[path = "sealed/installing.rs"]
 mod installing;
+#[path = "sealed/judged.rs"]
+mod judged;
 #[path = "sealed/keys.rs"]
 mod keys;
 #[path = "support/pgbouncer.rs"]

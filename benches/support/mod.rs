@@ -8,15 +8,17 @@ pub mod report;
 pub mod rounds;
 pub mod wire;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 use tenantry::sql::{Installation, TenantType};
 use tenantry::testing::PostgresServer;
 use tenantry::{
-    ContextSettings, PoolOptions, StaticDirectory, TenantContext, TenantId, TenantRegistry,
-    TenantScope,
+    ContextSettings, PoolOptions, Secret, SecretError, SecretResolver, SecretString, SigningKey,
+    StaticDirectory, TenantContext, TenantId, TenantRegistry, TenantScope,
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Mutex;
@@ -39,10 +41,20 @@ pub struct Server {
     app: PgConnectOptions,
     /// A role that no policy applies to.
     plain: PgConnectOptions,
+    is_sealed: bool,
 }
 
 impl Server {
     pub fn start() -> Self {
+        Self::start_with(false)
+    }
+
+    /// The same with a database that is sealed.
+    pub fn start_sealed() -> Self {
+        Self::start_with(true)
+    }
+
+    fn start_with(is_sealed: bool) -> Self {
         runtime(1).block_on(async {
             let server = PostgresServer::start()
                 .await
@@ -54,6 +66,7 @@ impl Server {
                 app: admin.clone().username("bench_app"),
                 plain: admin.clone().username("bench_plain"),
                 admin,
+                is_sealed,
             };
             server.install().await.expect("installed");
             server
@@ -76,9 +89,15 @@ impl Server {
                  END $$",
             )
             .await?;
-        let installation =
+        let mut installation =
             Installation::new("bench_app").tenant_column("tenant_id", TenantType::Uuid);
+        if self.is_sealed {
+            installation = installation.sealed();
+        }
         installation.install(&mut admin).await?;
+        if self.is_sealed {
+            Installation::add_signing_key(&mut admin, &signing_key()).await?;
+        }
         admin
             .execute(
                 "CREATE TABLE invoices (tenant_id uuid NOT NULL, id bigint NOT NULL, \
@@ -163,7 +182,8 @@ impl Ways {
                 .connect_with(through(options).disable_statement_logging())
         };
         let (scopes, bare, plain, plain_untested, app) = runtime.block_on(async {
-            let registry = registry(through(&server.app), connections).await;
+            let app = through(&server.app);
+            let registry = registry(app, connections, server.is_sealed).await;
             let mut scopes = Vec::new();
             for tenant in &tenants {
                 let tenant: TenantId = tenant.parse().expect("a tenant id");
@@ -211,13 +231,28 @@ impl Ground for Ways {
     }
 }
 
-async fn registry(app: PgConnectOptions, connections: u32) -> TenantRegistry {
-    TenantRegistry::builder(StaticDirectory::new().shared_by_all(app))
+async fn registry(app: PgConnectOptions, connections: u32, signs: bool) -> TenantRegistry {
+    let mut builder = TenantRegistry::builder(StaticDirectory::new().shared_by_all(app))
         .settings(ContextSettings::default())
-        .pool_options(move |_, defaults: PoolOptions| defaults.max_connections(connections))
-        .build()
-        .await
-        .expect("a registry")
+        .pool_options(move |_, defaults: PoolOptions| defaults.max_connections(connections));
+    if signs {
+        builder = builder.signing_key(signing_key());
+    }
+    builder.build().await.expect("a registry")
+}
+
+fn signing_key() -> SigningKey {
+    let secret = Secret::resolver(Arc::new(Vault), "bench");
+    SigningKey::new("bench", secret).expect("a key")
+}
+
+struct Vault;
+
+#[async_trait]
+impl SecretResolver for Vault {
+    async fn resolve(&self, _reference: &str) -> Result<SecretString, SecretError> {
+        Ok("a secret of the benches, of 32 bytes".into())
+    }
 }
 
 /// The row that the `i`-th operation reads.

@@ -8,6 +8,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Either, PgConnection, PgPool, Row as 
 use super::catalog::Id;
 use crate::error::Error;
 use crate::quote;
+use crate::sql::{LOOK_FOR_SEAL, SEAL_MADE_UP};
 
 /// Rows of text.
 pub(super) type Rows = Vec<Vec<Option<String>>>;
@@ -24,6 +25,10 @@ pub(super) struct Session {
     connection: PgConnection,
     /// What unqualified names are found by, as the pool has it.
     path: String,
+    /// Whether the database is sealed, and the auditor could not make a context up.
+    trusts_seal: bool,
+    /// What makes the contexts count that are made up.
+    seal: &'static str,
 }
 
 impl Session {
@@ -43,14 +48,32 @@ impl Session {
             .persistent(false)
             .fetch_one(&mut connection)
             .await?;
-        let mut session = Self { connection, path };
+        let mut session = Self {
+            connection,
+            path,
+            trusts_seal: false,
+            seal: "",
+        };
         session.run(PINNED).await?;
+        let (is_sealed, may_seal): (bool, bool) = sqlx::query_as(LOOK_FOR_SEAL)
+            .persistent(false)
+            .fetch_one(&mut session.connection)
+            .await?;
+        session.trusts_seal = is_sealed && !may_seal;
+        if is_sealed && may_seal {
+            session.seal = SEAL_MADE_UP;
+        }
         Ok(session)
     }
 
     pub(super) async fn end(self) {
         // The server is done; that the good-bye arrives changes nothing.
         let _ = self.connection.close().await;
+    }
+
+    /// Whether nothing that is made up can show what reads a seal.
+    pub(super) fn trusts_seal(&self) -> bool {
+        self.trusts_seal
     }
 
     /// For questions to the catalog, where every name is one of `pg_catalog`.
@@ -75,14 +98,12 @@ impl Session {
         who: As<'_>,
         sql: &str,
     ) -> Result<Result<Rows, String>, Error> {
-        let mut text = format!(
-            "SAVEPOINT tenantry_audit; SET LOCAL search_path = {};",
-            self.path
-        );
+        let mut text = "SAVEPOINT tenantry_audit;".to_owned();
         for (name, value) in who.settings {
             let name = name.split('.').map(quote::identifier).collect::<Vec<_>>();
             text += &format!(" SET LOCAL {} = {};", name.join("."), quote::literal(value));
         }
+        text += &format!(" {} SET LOCAL search_path = {};", self.seal, self.path);
         if let Some(role) = who.role {
             text += &format!(" SET LOCAL ROLE {};", quote::identifier(role));
         }

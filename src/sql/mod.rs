@@ -65,4 +65,6 @@ pub use trail::TrailTables;
 pub(crate) use authorization::CHANNEL as AUTHORIZATION_CHANNEL;
 pub(crate) use control::CHANNEL;
 pub(crate) use domain::LAYOUT;
+#[cfg(any(feature = "testing", feature = "audit"))]
+pub(crate) use seal::{LOOK as LOOK_FOR_SEAL, MAKE_UP as SEAL_MADE_UP};
 pub(crate) use seal::{SEALED_LAYOUT, Seal};

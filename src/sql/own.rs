@@ -18,6 +18,10 @@ pub(crate) const COLUMN: &str = "tenant";
 /// Tables of the schema `tenantry` that say what is installed, which all tenants may read.
 pub(crate) const GLOBAL: [&str; 3] = ["authorization", "installation", "reference_tables"];
 
+/// The function that returns the tenant of the context, and verifies its seal where there is one.
+#[cfg(feature = "audit")]
+pub(crate) const TENANT: &str = "current_tenant";
+
 /// Functions of the schema `tenantry` with the rights of their owner. They take the tenant from the
 /// context and never as an argument, or read it under its seal.
 pub(crate) const FUNCTIONS: [&str; 10] = [

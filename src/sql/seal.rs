@@ -398,6 +398,36 @@ pub(super) fn plain_context(settings: &ContextSettings) -> String {
     format!("nullif(pg_catalog.current_setting({setting}, true), '')")
 }
 
+/// Whether a database is sealed, and whether whoever asks may seal what is made up, because the key
+/// is there to be read. Asks the catalog alone.
+#[cfg(any(feature = "testing", feature = "audit"))]
+pub(crate) const LOOK: &str = "\
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_proc WHERE oid = to_regprocedure('tenantry.current_tenant()') AND prosecdef),
+  coalesce(has_table_privilege(to_regclass('tenantry.server_key'), 'SELECT')
+    AND NOT row_security_active(to_regclass('tenantry.server_key')), false)";
+
+/// Seals what the plain settings say, for those who make contexts up: tests of users, and audits. To be
+/// run in a transaction whose search path is pinned to `pg_catalog`.
+#[cfg(any(feature = "testing", feature = "audit"))]
+pub(crate) const MAKE_UP: &str = "\
+DO $tenantry$
+DECLARE
+  moment constant bytea := timestamptz_send(transaction_timestamp());
+  body text;
+  seal text;
+BEGIN
+  SELECT array_agg(coalesce(current_setting(s.name, true), '') ORDER BY s.number)::text INTO body
+    FROM tenantry.installation AS i,
+      unnest(ARRAY[i.tenant_setting, i.user_setting] || i.further_settings) WITH ORDINALITY AS s (name, number);
+  SELECT encode(sha256(k.outer_pad || sha256(k.inner_pad || moment || int4send(pg_backend_pid())
+    || convert_to(body, 'UTF8'))), 'hex') INTO seal FROM tenantry.server_key AS k;
+  PERFORM set_config('tenantry.context', CASE
+    WHEN (SELECT coalesce(current_setting(i.tenant_setting, true), '') = '' FROM tenantry.installation AS i) THEN ''
+    ELSE seal || encode(moment, 'hex') || body END, true);
+END
+$tenantry$;";
+
 #[cfg(test)]
 mod tests {
     use super::*;

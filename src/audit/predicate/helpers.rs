@@ -7,6 +7,7 @@ use crate::audit::catalog::Catalog;
 use crate::audit::session::{As, Session};
 use crate::audit::subject::Subject;
 use crate::error::Error;
+use crate::sql::own;
 
 /// Those that return what a setting holds, and nothing where it is empty, as the server writes them,
 /// with that setting. They are asked, as the role that policies hold for, in each context.
@@ -23,7 +24,13 @@ pub(in crate::audit) async fn helpers(
     else {
         return Ok(helpers);
     };
+    let verified = format!("{}.{}", own::SCHEMA, own::TENANT);
     for helper in &catalog.helpers {
+        if session.trusts_seal() && helper.name == verified && is_sealed(catalog) {
+            let setting = subject.key_settings().next().map(str::to_owned);
+            helpers.extend(setting.map(|setting| (helper.name.clone(), setting)));
+            continue;
+        }
         let Some(tenants) = Tenants::of(&[(&helper.base_type, &helper.category)]) else {
             continue;
         };
@@ -52,4 +59,20 @@ pub(in crate::audit) async fn helpers(
         }
     }
     Ok(helpers)
+}
+
+/// Whether the function that verifies the seal is this crate's own. It refuses a context that was
+/// made up, so that there is nothing to ask it: it counts by its name, if nobody has made it who could
+/// not have made all that is installed.
+fn is_sealed(catalog: &Catalog) -> bool {
+    catalog.functions.iter().any(|function| {
+        let is_owned_with_its_schema = catalog
+            .schemas
+            .get(&function.schema)
+            .is_some_and(|schema| schema.owner == function.owner);
+        catalog.is_of_this_crate(function.schema, &function.name, &[own::TENANT])
+            && function.security_definer
+            && is_owned_with_its_schema
+            && !catalog.reach.contains(function.owner)
+    })
 }

@@ -17,7 +17,7 @@ use super::subject::Isolation;
 use super::table;
 use crate::error::Error;
 use crate::quote;
-use crate::sql::own;
+use crate::sql::{SEALED_LAYOUT, own};
 
 pub(super) async fn prove(pool: &PgPool, isolation: &Isolation) -> Result<IsolationReport, Error> {
     if let Some(contexts) = &isolation.contexts {
@@ -88,16 +88,24 @@ impl Proof<'_> {
             _ => "proof-a",
         };
         for (whose, is_own) in [(tenant, true), (other, false)] {
-            // The context of a statement, as it travels.
-            let sql = format!(
-                "SELECT ARRAY['1', {}, '']::tenantry.scope IS NULL",
-                quote::literal(whose)
-            );
+            // The context of a statement, as it travels. One that is signed wrongly is refused for
+            // another reason, behind the question whose it is.
+            let layout = match session.is_sealed {
+                true => format!(
+                    "'{SEALED_LAYOUT}', {}, '', '', '', ''",
+                    quote::literal(whose)
+                ),
+                false => format!("'1', {}, ''", quote::literal(whose)),
+            };
+            let sql = format!("SELECT ARRAY[{layout}]::tenantry.scope IS NULL");
             let who = As {
                 role: self.isolation.roles.first().map(String::as_str),
                 settings: &[],
             };
-            let is_taken = session.attempt(who, &sql, false).await?.is_ok();
+            let is_taken = match session.attempt(who, &sql, false).await? {
+                Ok(_) => true,
+                Err(code) => session.is_sealed && code == "28000",
+            };
             if is_taken != is_own {
                 let problem = match is_own {
                     true => "belongs to one tenant and refuses its statements",

@@ -8,6 +8,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Either, PgConnection, PgPool, Row as 
 use super::catalog;
 use crate::error::{Error, ErrorKind};
 use crate::quote;
+use crate::sql::{LOOK_FOR_SEAL, SEAL_MADE_UP};
 
 /// A transaction. Dropped, it closes the connection.
 pub(super) struct Session {
@@ -16,6 +17,9 @@ pub(super) struct Session {
     path: String,
     /// Whether triggers and foreign keys can be put aside.
     pub(super) is_superuser: bool,
+    pub(super) is_sealed: bool,
+    /// What makes the contexts count that are made up.
+    seal: &'static str,
 }
 
 /// As whom, and with which settings, something is tried.
@@ -41,9 +45,19 @@ impl Session {
             connection,
             path,
             is_superuser,
+            is_sealed: false,
+            seal: "",
         };
         // As the server writes what it has parsed, and as the catalog is asked.
         session.run(PINNED).await?;
+        let (is_sealed, may_seal): (bool, bool) = sqlx::query_as(LOOK_FOR_SEAL)
+            .persistent(false)
+            .fetch_one(&mut session.connection)
+            .await?;
+        session.is_sealed = is_sealed;
+        if is_sealed && may_seal {
+            session.seal = SEAL_MADE_UP;
+        }
         Ok(session)
     }
 
@@ -72,14 +86,12 @@ impl Session {
         sql: &str,
         keep: bool,
     ) -> Result<Result<Vec<Vec<Option<String>>>, String>, Error> {
-        let mut text = format!(
-            "SAVEPOINT tenantry_proof; SET LOCAL search_path = {};",
-            self.path
-        );
+        let mut text = "SAVEPOINT tenantry_proof;".to_owned();
         for (name, value) in who.settings {
             let name = name.split('.').map(quote::identifier).collect::<Vec<_>>();
             text += &format!(" SET LOCAL {} = {};", name.join("."), quote::literal(value));
         }
+        text += &format!(" {} SET LOCAL search_path = {};", self.seal, self.path);
         if let Some(role) = who.role {
             text += &format!(" SET LOCAL ROLE {};", quote::identifier(role));
         }
