@@ -322,11 +322,11 @@ async fn a_database_of_one_tenant_is_asked_whether_it_takes_others() {
     for (done, rule) in [
         (
             "ALTER DOMAIN tenantry.scope DROP CONSTRAINT tenantry_2_tenant",
-            "database-takes-other-tenants",
+            "installation-takes-other-tenants",
         ),
         (
             "ALTER DOMAIN tenantry.scope ADD CONSTRAINT tenantry_2_tenant CHECK (VALUE[2] = 'zeta')",
-            "database-refuses-its-tenant",
+            "installation-refuses-its-tenant",
         ),
     ] {
         admin.execute(done).await.expect(done);

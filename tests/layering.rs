@@ -19,7 +19,7 @@ mod arrows;
 /// Each module and what it uses, from the top down: a module uses only modules below its own line.
 #[rustfmt::skip]
 const LAYERS: Table = &[
-    ("testing", &["job", "repository", "reader", "registry", "scope", "tx", "lease", "context", "directory", "sql", "tenant", "settings", "quote", "error"]),
+    ("testing", &["job", "audit", "repository", "reader", "registry", "scope", "tx", "lease", "context", "directory", "sql", "tenant", "settings", "quote", "error"]),
     ("job", &["registry", "scope", "context", "error"]),
     ("sqlite", &["tx", "slots", "lease", "context", "tenant", "error"]),
     ("web", &["authz", "resolve", "registry", "scope", "tx", "tenant", "error"]),

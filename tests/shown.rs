@@ -27,7 +27,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Executor as _, PgPool};
 use support::control::Control;
 use support::{World, tenant, world_with};
-use tenantry::audit::{Allowance, AuditConfig, Auditor, Rule, Severity};
+use tenantry::audit::{Allowance, AuditConfig, Auditor, Probe, Rule, Severity};
 use tenantry::jwt::{JwtKey, JwtKeySet};
 use tenantry::repository::{Cursor, Direction, Page, PageRequest, Pager};
 use tenantry::sql::{ControlTables, DangerousAccess, Installation, TenantType};
@@ -229,7 +229,10 @@ fn plain(shown: &Shown) {
     shown.look(TenantType::Text);
 
     shown.look(AuditConfig::from(installation()));
+    let users = |user| [("app.tenant_id", user), ("app.user_id", "c4n4ry user")];
+    shown.look(AuditConfig::new("app").contexts(users("c4n4ry id"), users("c4n4ry other")));
     shown.look(Auditor::new(installation()));
+    shown.look(Probe::of("a database").functions());
     shown.look(Allowance::new("r", "o", "because"));
     shown.look(Severity::High);
     shown.look(Rule::all().next().expect("a rule"));
@@ -387,16 +390,15 @@ async fn live(shown: &Shown, world: &World) {
     shown.look(audited.findings().next().expect("at least an info"));
     shown.look(audited.sarif());
     shown.look(audited);
-    let stranger = "DO $$ BEGIN \
-                      IF to_regrole('stranger') IS NULL THEN CREATE ROLE stranger LOGIN; END IF; \
-                    END $$";
-    admin.execute(stranger).await.expect("a role");
-    let stranger = PgPool::connect_with(world.admin.clone().username("stranger")).await;
-    let audited = Auditor::new(installation())
-        .run(&stranger.expect("connected"))
-        .await;
-    let audited = audited.expect("audited");
-    shown.look(audited.unseen().next().expect("whose the database is"));
+    // A table that takes no row that is made up is told.
+    let odd = "CREATE TABLE odd (tenant_id text NOT NULL, place point NOT NULL); GRANT SELECT ON odd TO app";
+    admin.execute(odd).await.expect("a table");
+    let database = world.admin.get_database().expect("it has one");
+    let probe = Probe::of(database);
+    let probed = Auditor::new(installation()).probe(&pool, &probe).await;
+    let probed = probed.expect("probed");
+    shown.look(probed.unseen().next().expect("the table"));
+    shown.look(probed);
     let report = registry
         .for_each_tenant(ForEachTenant::default(), |_| async { Ok::<_, Error>(()) })
         .await;

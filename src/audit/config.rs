@@ -1,6 +1,9 @@
 //! What an audit is told; everything else it finds out.
 
-use crate::error::Error;
+use std::fmt;
+
+use super::samples::Settings;
+use crate::error::{Error, ErrorKind};
 use crate::quote;
 use crate::settings::ContextSettings;
 use crate::sql::Installation;
@@ -29,6 +32,22 @@ pub struct AuditConfig {
     pub(super) columns_of: Vec<(String, String)>,
     pub(super) global: Vec<String>,
     pub(super) allowances: Vec<super::Allowance>,
+    /// What was looked at, and nothing is to be said of.
+    #[cfg(feature = "testing")]
+    pub(super) reviewed: Vec<String>,
+    /// What the settings hold for each of two tenants.
+    pub(super) contexts: Option<Contexts>,
+}
+
+/// What the settings of the context hold for each of two tenants.
+#[derive(Clone)]
+pub(super) struct Contexts(pub(super) [Settings; 2]);
+
+/// Without tenants and users, who may be real ones.
+impl fmt::Debug for Contexts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Contexts(..)")
+    }
 }
 
 /// A column of the tenant's key.
@@ -52,6 +71,9 @@ impl AuditConfig {
             columns_of: Vec::new(),
             global: Vec::new(),
             allowances: Vec::new(),
+            #[cfg(feature = "testing")]
+            reviewed: Vec::new(),
+            contexts: None,
         }
     }
 
@@ -102,6 +124,43 @@ impl AuditConfig {
         self
     }
 
+    /// A relation, or a function with the types of its arguments, of which nothing is to be said.
+    #[cfg(feature = "testing")]
+    pub(crate) fn reviewed(mut self, name: impl Into<String>) -> Self {
+        self.reviewed.push(name.into());
+        self
+    }
+
+    /// Two tenants that are there, as the settings of the context hold them, for policies that ask other
+    /// tables or the user: the rows that these policies ask for have to be there.
+    ///
+    /// ```
+    /// use tenantry::audit::AuditConfig;
+    ///
+    /// let config = AuditConfig::new("app")
+    ///     .tenant_column("tenant_id", "app.tenant_id")
+    ///     .setting("app.user_id")
+    ///     .contexts(
+    ///         [("app.tenant_id", "1"), ("app.user_id", "ann")],
+    ///         [("app.tenant_id", "2"), ("app.user_id", "bob")],
+    ///     );
+    /// # let _ = config;
+    /// ```
+    ///
+    /// Default: two that are made up, with users that are.
+    pub fn contexts<N: Into<String>, V: Into<String>>(
+        mut self,
+        one: impl IntoIterator<Item = (N, V)>,
+        other: impl IntoIterator<Item = (N, V)>,
+    ) -> Self {
+        let owned = |(name, value): (N, V)| (name.into(), value.into());
+        self.contexts = Some(Contexts([
+            one.into_iter().map(owned).collect(),
+            other.into_iter().map(owned).collect(),
+        ]));
+        self
+    }
+
     /// The tenant's key, with the default where none was said.
     pub(super) fn key(&self) -> Vec<KeyColumn> {
         match self.key.is_empty() {
@@ -115,7 +174,8 @@ impl AuditConfig {
 
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidOption`](crate::ErrorKind::InvalidOption) for what cannot be a name.
+    /// [`ErrorKind::InvalidOption`] for what cannot be a name, and for contexts that are not of two
+    /// tenants.
     pub(super) fn check(&self) -> Result<(), Error> {
         for role in &self.roles {
             quote::check_name(role)?;
@@ -126,7 +186,35 @@ impl AuditConfig {
         for (_, column) in &self.columns_of {
             quote::check_name(column)?;
         }
+        if let Some(contexts) = &self.contexts {
+            self.check_contexts(&contexts.0)?;
+        }
         Ok(())
+    }
+
+    fn check_contexts(&self, contexts: &[Settings; 2]) -> Result<(), Error> {
+        let key = self.key();
+        let [own, other] = contexts.each_ref().map(|settings| {
+            let value = |column: &KeyColumn| {
+                let mut settings = settings.iter();
+                settings.find(|(name, _)| name.eq_ignore_ascii_case(&column.setting))
+            };
+            let values = key.iter().map(value);
+            let values: Option<Vec<_>> =
+                values.map(|found| found.map(|(_, value)| value)).collect();
+            values
+        });
+        match (own, other) {
+            (Some(own), Some(other)) if own != other => Ok(()),
+            (Some(_), Some(_)) => Err(Error::new(
+                ErrorKind::InvalidOption,
+                "the two contexts are of one tenant: it takes two",
+            )),
+            _ => Err(Error::new(
+                ErrorKind::InvalidOption,
+                "the two contexts hold a value for each setting of the tenant's key",
+            )),
+        }
     }
 }
 

@@ -9,7 +9,8 @@ use super::severity::Severity;
 
 /// A way around the isolation, or one that could come to be.
 ///
-/// It holds names and SQL of the database and values that were made up, and no value of a row.
+/// It holds names and SQL of the database and values that were made up or that the configuration
+/// names, and no value of a row that it does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     rule: Rule,
@@ -43,6 +44,14 @@ impl Finding {
     pub(super) fn witnessed(mut self, witness: impl Into<String>) -> Self {
         self.witness = Some(witness.into());
         self
+    }
+
+    /// What shows it, beside what does already.
+    pub(super) fn witness_also(&mut self, witness: String) {
+        self.witness = Some(match self.witness.take() {
+            Some(first) => format!("{first}; {witness}"),
+            None => witness,
+        });
     }
 
     /// A further statement that mends it.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::catalog::{Catalog, Column, Id, Relation};
 use super::config::{AuditConfig, KeyColumn};
 use super::predicate::{Known, KnownColumn};
+use super::samples::{Settings, Tenants, USERS};
 use crate::quote;
 use crate::sql::own;
 
@@ -16,6 +17,10 @@ pub(super) struct Subject {
     /// The tenant column of tables where it has another name.
     columns: BTreeMap<Id, String>,
     global: BTreeSet<Id>,
+    /// The tables of tenants that this crate itself has made.
+    own: BTreeSet<Id>,
+    /// What all settings of the context hold for two tenants that are not made up.
+    given: Option<[Settings; 2]>,
 }
 
 /// The tenant column of a relation, and the setting it is compared with.
@@ -33,9 +38,11 @@ impl Subject {
         mut columns: BTreeMap<Id, String>,
         mut global: BTreeSet<Id>,
     ) -> Self {
+        let mut ours = BTreeSet::new();
         for relation in catalog.relations.values() {
             let is_own = |names| catalog.is_of_this_crate(relation.schema, &relation.name, names);
             if is_own(&own::TABLES) {
+                ours.insert(relation.oid);
                 columns.insert(relation.oid, own::COLUMN.to_owned());
             }
             if is_own(&own::GLOBAL) {
@@ -47,6 +54,8 @@ impl Subject {
             further: config.further_settings.clone(),
             columns,
             global,
+            own: ours,
+            given: config.contexts.as_ref().map(|contexts| contexts.0.clone()),
         }
     }
 
@@ -55,13 +64,61 @@ impl Subject {
         self.key.iter().map(|column| column.setting.as_str())
     }
 
-    /// Further settings of the context.
-    pub(super) fn further(&self) -> &[String] {
-        &self.further
+    /// Two tenants for the key of a relation; `None` for a type of column that nothing is made up of.
+    pub(super) fn tenants(&self, relation: &Relation) -> Option<Tenants> {
+        let key = self.key_of(relation);
+        let types: Vec<_> = key
+            .iter()
+            .map(|of| (&*of.column.base_type, &*of.column.category))
+            .collect();
+        let given = self.given.as_ref().map(|pair| {
+            pair.each_ref()
+                .map(|settings| key.iter().map(|of| value(settings, of.setting)).collect())
+        });
+        Tenants::of(&types, given)
+    }
+
+    /// What further settings of the context hold, for one user after the other: whoever it is, nothing
+    /// tells a policy.
+    pub(super) fn users(&self) -> Vec<Settings> {
+        if let Some([own, _]) = &self.given {
+            return vec![self.further_of(own)];
+        }
+        let users = match self.further.is_empty() {
+            true => &USERS[..1],
+            false => &USERS[..],
+        };
+        let settings = |user: &&str| {
+            let names = self.further.iter();
+            names
+                .map(|name| (name.clone(), (*user).to_owned()))
+                .collect()
+        };
+        users.iter().map(settings).collect()
+    }
+
+    /// The same of the other tenant.
+    pub(super) fn other_user(&self) -> Settings {
+        match &self.given {
+            Some([_, other]) => self.further_of(other),
+            None => self.users().into_iter().next().unwrap_or_default(),
+        }
+    }
+
+    fn further_of(&self, settings: &Settings) -> Settings {
+        let names = self.further.iter();
+        names
+            .map(|name| (name.clone(), value(settings, name).to_owned()))
+            .collect()
     }
 
     pub(super) fn is_global(&self, relation: &Relation) -> bool {
         self.global.contains(&relation.oid)
+    }
+
+    /// Whether this crate has made it, and its functions write it: it is not forced by right.
+    pub(super) fn is_of_this_crate(&self, relation: &Relation) -> bool {
+        self.own.contains(&relation.oid)
     }
 
     /// The key of whose a row is; empty where the relation does not say. Only the first few columns
@@ -110,6 +167,24 @@ impl Subject {
         comparisons.join(" AND ")
     }
 
+    /// The tables that are judged by whose rows they hold: those of tenants that can be reached, by name
+    /// or through a view.
+    #[cfg(feature = "testing")]
+    pub(super) fn judged(&self, catalog: &Catalog) -> Vec<String> {
+        let behind: BTreeSet<_> = catalog
+            .own_relations()
+            .filter(|view| catalog.is_reachable(view))
+            .flat_map(|view| catalog.views.get(&view.oid).into_iter().flatten())
+            .collect();
+        let tables = self.tables(catalog);
+        let mut judged: Vec<_> = tables
+            .filter(|table| catalog.is_reachable(table) || behind.contains(&table.oid))
+            .map(|table| table.display.clone())
+            .collect();
+        judged.sort_unstable();
+        judged
+    }
+
     /// What its policies are compared with.
     pub(super) fn known<'a>(
         &'a self,
@@ -133,4 +208,12 @@ impl Subject {
             .own_relations()
             .filter(|relation| relation.kind.is_table() && self.is_of_tenants(relation))
     }
+}
+
+/// What a setting holds; nothing where it is not said.
+fn value<'a>(settings: &'a Settings, name: &str) -> &'a str {
+    let found = settings
+        .iter()
+        .find(|(other, _)| other.eq_ignore_ascii_case(name));
+    found.map_or("", |(_, value)| value)
 }

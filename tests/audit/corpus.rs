@@ -163,6 +163,14 @@ impl Specimen<'_> {
         &self.pool
     }
 
+    /// As somebody else; to be closed before the specimen is dropped.
+    #[allow(dead_code, reason = "one of the tests asks")]
+    pub(crate) fn pool_of(&self, role: &str) -> PgPool {
+        PgPoolOptions::new()
+            .max_connections(1)
+            .connect_lazy_with(self.bench.options(&self.name).username(role))
+    }
+
     pub(crate) async fn run_as_superuser(&self, sql: &str) -> Result<(), sqlx::Error> {
         let mut connection = self.bench.options(&self.name).connect().await?;
         run(&mut connection, sql).await.map(|_| ())
@@ -315,4 +323,16 @@ fn dollar_quoted(text: &str) -> Option<usize> {
         .all(|c| c == '_' || c.is_alphanumeric());
     let end = is_tag.then(|| text[tag..].find(&text[..tag])).flatten()?;
     Some(tag + end + tag)
+}
+
+/// The names of all files.
+#[allow(dead_code, reason = "one of the tests asks")]
+pub(crate) fn ids() -> std::collections::BTreeSet<String> {
+    let files = std::fs::read_dir(folder()).expect("the folder");
+    let name = |file: std::io::Result<std::fs::DirEntry>| {
+        let path = file.expect("a file").path();
+        path.file_stem()
+            .map(|name| name.to_string_lossy().into_owned())
+    };
+    files.filter_map(name).collect()
 }

@@ -1,11 +1,13 @@
 //! What a proof leaves, whom it takes, and what it says.
 
 use tenantry::ErrorKind;
+use tenantry::audit::Allowance;
 use tenantry::sql::{Installation, TenantType};
-use tenantry::testing::isolation::{Isolation, IsolationRule, prove_isolation};
+use tenantry::testing::isolation::{Isolation, prove_isolation};
 
 use crate::world::{self, name, pool, run, texts};
 
+/// With a key over all tenants, which is to be allowed.
 async fn database() -> (sqlx::postgres::PgConnectOptions, Installation) {
     let database = world::database("proof").await;
     let role = name("app");
@@ -33,19 +35,27 @@ async fn database() -> (sqlx::postgres::PgConnectOptions, Installation) {
     (database, installation)
 }
 
+fn isolation(installation: &Installation) -> Isolation {
+    let reason = "so that rows that are made up have to differ";
+    Isolation::from(installation).allow(Allowance::new(
+        "key-across-tenants",
+        "public.notes",
+        reason,
+    ))
+}
+
 #[tokio::test]
 async fn nothing_is_left_behind() {
     let (database, installation) = database().await;
     let pool = pool(&database);
-    let report = prove_isolation(&pool, &installation)
+    let report = prove_isolation(&pool, isolation(&installation))
         .await
         .expect("a report");
     report.assert();
+    let allowed = report.audited().allowed().next().expect("it is allowed");
+    assert_eq!(allowed.0.rule().id(), "key-across-tenants");
     // It was tried with rows, and triggers did not fire.
-    assert!(
-        report.to_string().contains("1 tables tried with rows"),
-        "{report}"
-    );
+    assert!(report.to_string().contains("1 tried with rows"), "{report}");
     let left = "SELECT count(*)::text FROM notes UNION ALL \
                 SELECT is_called::text FROM notes_id_seq UNION ALL SELECT is_called::text FROM notes_number_seq";
     assert_eq!(texts(&database, left).await, ["0", "false", "false"]);
@@ -95,7 +105,7 @@ async fn the_role_has_to_be_one_that_the_pool_can_become() {
     let error = prove_isolation(&pool(&database), isolation).await.err();
     assert_eq!(
         error.map(|error| error.kind()),
-        Some(ErrorKind::Installation)
+        Some(ErrorKind::InvalidOption)
     );
     let role = texts(
         &database,
@@ -122,21 +132,18 @@ async fn the_role_has_to_be_one_that_the_pool_can_become() {
 async fn each_finding_says_what_to_do() {
     let (database, installation) = database().await;
     run(&database, "ALTER TABLE notes NO FORCE ROW LEVEL SECURITY").await;
-    let report = prove_isolation(&pool(&database), installation)
+    let report = prove_isolation(&pool(&database), isolation(&installation))
         .await
         .expect("a report");
     let finding = report.findings().next().expect("a finding");
-    assert_eq!(finding.rule(), IsolationRule::NotForced);
+    assert_eq!(finding.rule().id(), "table-rls-not-forced");
     assert_eq!(finding.object(), "public.notes");
-    assert_eq!(
-        finding.remedy(),
-        "ALTER TABLE public.notes FORCE ROW LEVEL SECURITY;"
-    );
-    assert!(
-        report.to_string().contains("what to do: ALTER TABLE"),
-        "{report}"
-    );
-    run(&database, finding.remedy()).await;
+    let [fix] = finding.fix() else {
+        panic!("{finding}")
+    };
+    assert_eq!(fix, "ALTER TABLE public.notes FORCE ROW LEVEL SECURITY;");
+    assert!(report.to_string().contains("fix: ALTER TABLE"), "{report}");
+    run(&database, fix).await;
 }
 
 #[tokio::test]

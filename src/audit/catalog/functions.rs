@@ -48,6 +48,12 @@ pub(in crate::audit) struct Function {
     /// Whether it only answers yes or no, or what its caller cannot ask it for: it takes nothing, and
     /// returns no rows.
     pub(in crate::audit) only_answers: bool,
+    /// The types of the arguments that it has to be given.
+    pub(in crate::audit) arguments: Vec<String>,
+    /// Whether it can be called by itself: no aggregate, no window function.
+    pub(in crate::audit) is_plain: bool,
+    /// With its schema, quoted where SQL needs it, and without its arguments.
+    pub(in crate::audit) path: String,
 }
 
 impl Function {
@@ -71,7 +77,10 @@ pub(super) async fn functions(connection: &mut PgConnection) -> Result<Vec<Funct
              WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = f.oid) AS called_from, \
            ARRAY(SELECT DISTINCT d.objid FROM pg_depend AS d WHERE d.classid = 'pg_proc'::regclass \
              AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = f.oid) AS called_by, \
-           t.typname = 'bool' OR f.pronargs = 0 AND t.typtype <> 'c' AND t.typname NOT IN ('record', 'json', 'jsonb', 'xml', 'refcursor') AS only_answers \
+           t.typname = 'bool' OR f.pronargs = 0 AND t.typtype <> 'c' AND t.typname NOT IN ('record', 'json', 'jsonb', 'xml', 'refcursor') AS only_answers, \
+           ARRAY(SELECT format_type(type, NULL) FROM unnest(f.proargtypes) WITH ORDINALITY AS a (type, number) \
+             WHERE number <= f.pronargs - f.pronargdefaults ORDER BY number) AS arguments, \
+           f.prokind IN ('f', 'p') AS is_plain, format('%I.%I', n.nspname, f.proname) AS path \
          FROM pg_proc AS f \
            JOIN pg_namespace AS n ON n.oid = f.pronamespace JOIN pg_type AS t ON t.oid = f.prorettype \
          WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \

@@ -37,7 +37,7 @@ pub(super) use server::{ExtensionView, LargeObjects, ParameterPrivilege, ServerF
 pub(super) use statistics::{ColumnStatistics, ExtendedStatistics, Partitioning};
 pub(super) use triggers::{EventTrigger, Trigger};
 
-pub(super) use tenantry::{DatabaseOf, database_of, reference_tables};
+pub(super) use tenantry::{DatabaseOf, reference_tables};
 
 /// All that rules ask about.
 #[derive(Debug)]
@@ -73,6 +73,9 @@ pub(super) struct Catalog {
     pub(super) large_objects: Vec<LargeObjects>,
     pub(super) parameter_privileges: Vec<ParameterPrivilege>,
     pub(super) extension_views: Vec<ExtensionView>,
+    pub(super) whose: DatabaseOf,
+    /// The domains of this crate's schema, with their owners.
+    pub(super) domains: Vec<(String, Id)>,
 }
 
 impl Catalog {
@@ -119,6 +122,8 @@ impl Catalog {
             parameter_privileges: server::parameter_privileges(connection, database.version)
                 .await?,
             extension_views: server::extension_views(connection).await?,
+            whose: tenantry::database_of(connection).await?,
+            domains: tenantry::domains(connection).await?,
             database,
             roles,
             memberships,

@@ -10,6 +10,7 @@ use crate::error::Error;
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub(in crate::audit) struct Policy {
     pub(in crate::audit) relation: Id,
+    pub(in crate::audit) name: String,
     /// As `pg_policy.polcmd`.
     pub(in crate::audit) command: String,
     pub(in crate::audit) permissive: bool,
@@ -95,7 +96,7 @@ pub(super) async fn policies(
     connection: &mut PgConnection,
 ) -> Result<BTreeMap<Id, Vec<Policy>>, Error> {
     let rows: Vec<Policy> = sqlx::query_as(
-        "SELECT p.polrelid AS relation, p.polcmd::text AS command, p.polpermissive AS permissive, p.polroles AS roles, \
+        "SELECT p.polrelid AS relation, p.polname::text AS name, p.polcmd::text AS command, p.polpermissive AS permissive, p.polroles AS roles, \
            pg_get_expr(p.polqual, p.polrelid) AS using, pg_get_expr(p.polwithcheck, p.polrelid) AS check, \
            coalesce(array_agg(DISTINCT d.refobjid) FILTER (WHERE d.refobjid <> p.polrelid), '{}') AS asks, \
            coalesce(array_agg(DISTINCT d.refobjsubid::int2) FILTER (WHERE d.refobjid = p.polrelid AND d.refobjsubid > 0), '{}') AS columns \

@@ -117,6 +117,11 @@ pub(in crate::audit) struct Column {
     pub(in crate::audit) not_null: bool,
     /// Whether its values are counted up: an identity, or the default of a sequence.
     pub(in crate::audit) is_counted: bool,
+    /// Whether it is made of others.
+    pub(in crate::audit) is_generated: bool,
+    pub(in crate::audit) has_default: bool,
+    /// The first label, of an enum.
+    pub(in crate::audit) label: Option<String>,
 }
 
 /// What will be granted on objects that are made later.
@@ -235,7 +240,10 @@ pub(super) async fn columns(connection: &mut PgConnection) -> Result<Vec<Column>
            format_type(a.atttypid, a.atttypmod) AS type_name, coalesce(base.typname, t.typname)::text AS base_type, \
            coalesce(base.typcategory, t.typcategory)::text AS category, a.attnotnull AS not_null, \
            a.attidentity <> '' OR a.atthasdef AND EXISTS (SELECT FROM pg_attrdef AS f WHERE f.adrelid = a.attrelid \
-             AND f.adnum = a.attnum AND pg_get_expr(f.adbin, f.adrelid) LIKE 'nextval(%') AS is_counted \
+             AND f.adnum = a.attnum AND pg_get_expr(f.adbin, f.adrelid) LIKE 'nextval(%') AS is_counted, \
+           a.attgenerated <> '' AS is_generated, a.atthasdef AS has_default, \
+           (SELECT e.enumlabel::text FROM pg_enum AS e WHERE e.enumtypid = coalesce(base.oid, t.oid) \
+             ORDER BY e.enumsortorder LIMIT 1) AS label \
          FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace \
            JOIN pg_type AS t ON t.oid = a.atttypid LEFT JOIN pg_type AS base ON base.oid = nullif(t.typbasetype, 0) \
          WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relkind IN ('r', 'p', 'v', 'm', 'f') \

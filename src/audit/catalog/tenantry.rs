@@ -4,6 +4,7 @@ use sqlx::PgConnection;
 
 use super::id::Id;
 use crate::error::Error;
+use crate::sql::own;
 
 /// A table of this crate's schema, as far as it can be told.
 enum List {
@@ -23,9 +24,16 @@ pub(in crate::audit) enum DatabaseOf {
     Unknown,
 }
 
-pub(in crate::audit) async fn database_of(
-    connection: &mut PgConnection,
-) -> Result<DatabaseOf, Error> {
+impl DatabaseOf {
+    pub(in crate::audit) fn tenant(&self) -> Option<&str> {
+        match self {
+            Self::Tenant(tenant) => Some(tenant),
+            Self::Tenants | Self::Unknown => None,
+        }
+    }
+}
+
+pub(super) async fn database_of(connection: &mut PgConnection) -> Result<DatabaseOf, Error> {
     match list(connection, "installation").await? {
         List::NotThere => Ok(DatabaseOf::Tenants),
         List::NotReadable => Ok(DatabaseOf::Unknown),
@@ -73,4 +81,17 @@ async fn list(connection: &mut PgConnection, table: &str) -> Result<List, Error>
         Some(false) => List::NotReadable,
         Some(true) => List::Readable,
     })
+}
+
+/// The domains, which hold the checks of the context, quoted where SQL needs it.
+pub(super) async fn domains(connection: &mut PgConnection) -> Result<Vec<(String, Id)>, Error> {
+    Ok(sqlx::query_as(
+        "SELECT format('%I.%I', n.nspname, t.typname), t.typowner FROM pg_type AS t \
+           JOIN pg_namespace AS n ON n.oid = t.typnamespace \
+         WHERE n.nspname = $1 AND t.typtype = 'd' ORDER BY 1",
+    )
+    .bind(own::SCHEMA)
+    .persistent(false)
+    .fetch_all(connection)
+    .await?)
 }

@@ -111,6 +111,7 @@ mod tests {
     fn policy(command: &str, permissive: bool, using: Option<&str>, check: Option<&str>) -> Policy {
         Policy {
             relation: Id(Oid(1)),
+            name: "p".to_owned(),
             command: command.to_owned(),
             permissive,
             roles: vec![Id::PUBLIC],

@@ -1,13 +1,13 @@
 //! What a predicate makes of rows that were made up: asked of the server, as the role that policies
 //! hold for.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use super::effective::Effective;
-use super::samples::{self, Context, Row, Tenants, USERS, Whose};
 use crate::audit::catalog::{Catalog, Command, Relation};
+use crate::audit::samples::{self, Context, Row, Settings, USERS, Whose};
 use crate::audit::session::{As, Session};
 use crate::audit::subject::{Subject, TenantColumn};
 use crate::error::Error;
@@ -33,8 +33,8 @@ pub(in crate::audit) enum Evaluated {
     NotAllowed,
 }
 
-/// How long the predicates of one table may take, all together.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How much longer than one the predicates of a table may take, all together.
+const TOGETHER: u32 = 3;
 
 const NO_TYPE: &str = "the tenant column is of a type that nothing is made up of";
 const TOO_SLOW: &str = "they take too long to evaluate";
@@ -48,33 +48,27 @@ pub(in crate::audit) async fn evaluate(
     predicates: &[&Effective],
 ) -> Result<Evaluated, Error> {
     let key = subject.key_of(table);
-    let types: Vec<_> = key
-        .iter()
-        .map(|of| (&*of.column.base_type, &*of.column.category))
-        .collect();
-    let Some(tenants) = Tenants::of(&types) else {
+    let Some(tenants) = subject.tenants(table) else {
         return Ok(Evaluated::NotJudged(NO_TYPE));
     };
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + session.impatience().saturating_mul(TOGETHER);
     let names: Vec<_> = key.iter().map(|of| of.setting).collect();
-    let others = others(session, catalog, table, &key, predicates).await?;
-    // Whoever the user is, nothing tells a policy.
-    let users = match subject.further().is_empty() {
-        true => &USERS[..1],
-        false => &USERS[..],
-    };
+    let users = subject.users();
+    let words = words(catalog, &users);
+    let others = others(session, catalog, table, &key, predicates, &words).await?;
     let mut passed = Vec::new();
     for context in Context::ALL {
         let rows = tenants.rows(context, &key, &others);
         for effective in predicates {
-            for user in users {
-                let settings = tenants.settings(context, &names, subject.further(), user);
+            for user in &users {
+                let settings = tenants.settings(context, &names, user);
                 let Some(role) = catalog.roles.get(&effective.role) else {
                     continue;
                 };
                 let who = As {
                     role: Some(&role.name),
                     settings: &settings,
+                    ..As::default()
                 };
                 let asked = Asked {
                     table,
@@ -109,6 +103,17 @@ pub(in crate::audit) async fn evaluate(
     Ok(Evaluated::Passed(passed))
 }
 
+/// Names that policies compare with: of the application's roles, and of users.
+fn words(catalog: &Catalog, users: &[Settings]) -> Vec<String> {
+    let roles = catalog.reach.own();
+    let roles = roles.filter_map(|role| catalog.roles.get(&role));
+    let mut words: Vec<_> = roles.map(|role| role.name.clone()).collect();
+    words.extend(USERS.map(str::to_owned));
+    words.extend(users.iter().flatten().map(|(_, value)| value.clone()));
+    words.retain(|word| !word.is_empty());
+    words
+}
+
 /// Values for the columns that predicates may speak of. Only the server knows what is a value of a
 /// type.
 async fn others(
@@ -117,15 +122,9 @@ async fn others(
     table: &Relation,
     key: &[TenantColumn<'_>],
     predicates: &[&Effective],
+    words: &[String],
 ) -> Result<Vec<(String, Vec<Value>)>, Error> {
     let texts: Vec<_> = predicates.iter().map(|p| p.predicate.as_str()).collect();
-    let mut words: Vec<_> = catalog
-        .reach
-        .own()
-        .filter_map(|role| catalog.roles.get(&role))
-        .map(|role| role.name.clone())
-        .collect();
-    words.extend(USERS.map(str::to_owned));
     let mut others = Vec::new();
     let policies = catalog.policies.get(&table.oid);
     let spoken_of = table.columns.iter().filter(|column| {
@@ -137,7 +136,7 @@ async fn others(
     });
     for column in spoken_of {
         let mut values = Vec::new();
-        for value in samples::values(column, &texts, &words) {
+        for value in samples::values(column, &texts, words) {
             let sql = format!(
                 "SELECT pg_catalog.jsonb_populate_record(NULL::{}, {}::jsonb)::text",
                 table.display,

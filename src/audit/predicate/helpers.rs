@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::samples::{Context, Tenants};
 use crate::audit::catalog::Catalog;
+use crate::audit::samples::{Context, Tenants};
 use crate::audit::session::{As, Session};
 use crate::audit::subject::Subject;
 use crate::error::Error;
@@ -31,22 +31,25 @@ pub(in crate::audit) async fn helpers(
             helpers.extend(setting.map(|setting| (helper.name.clone(), setting)));
             continue;
         }
-        let Some(tenants) = Tenants::of(&[(&helper.base_type, &helper.category)]) else {
+        let Some(tenants) = Tenants::of(&[(&helper.base_type, &helper.category)], None) else {
             continue;
         };
         for setting in subject.key_settings() {
             let mut is_context = true;
             for context in [Context::Empty, Context::Own] {
-                let settings = tenants.settings(context, &[setting], &[], "");
+                let settings = tenants.settings(context, &[setting], &[]);
                 let who = As {
                     role: Some(&role.name),
                     settings: &settings,
+                    ..As::default()
                 };
                 let sql = format!("SELECT {}()::text", helper.name);
                 let answer = session.attempt(who, &sql).await?;
                 let value = answer.map(|rows| rows.into_iter().flatten().next().flatten());
                 is_context &= match (context, value) {
-                    (Context::Own, Ok(value)) => value.as_deref() == Some(tenants.own()),
+                    (Context::Own, Ok(value)) => {
+                        value.as_deref() == tenants.own().first().map(String::as_str)
+                    }
                     (Context::Own, Err(_)) => false,
                     // Nothing, or it refuses to work without a tenant.
                     (_, Ok(value)) => value.is_none(),

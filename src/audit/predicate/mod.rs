@@ -6,11 +6,9 @@ mod evaluation;
 mod form;
 mod helpers;
 mod per_row;
-mod samples;
 
 pub(super) use effective::{Effective, effective, effective_for};
 pub(super) use evaluation::{Evaluated, Passed, evaluate};
 pub(super) use form::{Known, KnownColumn, is_bound, is_bound_view};
 pub(super) use helpers::helpers;
 pub(super) use per_row::called_per_row;
-pub(super) use samples::{Context, Whose};

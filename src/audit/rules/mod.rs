@@ -1,7 +1,7 @@
 //! The rules: what each asks of the catalog, and what it says.
 
-mod database;
 mod functions;
+mod installation;
 mod keys;
 mod owners;
 mod performance;
@@ -14,9 +14,12 @@ mod statistics;
 mod tables;
 mod views;
 
+use std::collections::BTreeMap;
+
 use super::catalog::{Catalog, DatabaseOf, Relation};
 use super::finding::Finding;
 use super::predicate;
+use super::probe;
 use super::rule::Rule;
 use super::session::Session;
 use super::subject::Subject;
@@ -28,7 +31,6 @@ use owners::Owners;
 pub(super) const ALL: &[&[Rule]] = &[
     roles::RULES,
     privileges::RULES,
-    database::RULES,
     tables::RULES,
     policies::RULES,
     views::RULES,
@@ -38,9 +40,14 @@ pub(super) const ALL: &[&[Rule]] = &[
     replication::RULES,
     statistics::RULES,
     performance::RULES,
+    installation::RULES,
+    probe::RULES,
 ];
 
 pub(super) use pool::judge as judge_pool;
+
+/// Functions that return a setting, with that setting.
+type Helpers = BTreeMap<String, String>;
 
 /// Whether the rule is about the sessions of a pool, and not about a database.
 pub(super) fn is_of_pool(id: &str) -> bool {
@@ -69,15 +76,15 @@ pub(super) async fn judge(
     session: &mut Session,
     catalog: &Catalog,
     subject: &Subject,
-    whose: &DatabaseOf,
     unseen: &mut Vec<Unseen>,
 ) -> Result<Vec<Finding>, Error> {
     let mut findings = roles::judge(catalog, subject);
     findings.extend(privileges::of_the_server(catalog));
-    if let DatabaseOf::Tenant(tenant) = whose {
+    findings.extend(installation::owned(catalog));
+    if let DatabaseOf::Tenant(tenant) = &catalog.whose {
         // All its rows are one tenant's: what matters is that no other is let in.
         session.be_impatient().await?;
-        findings.extend(database::judge(session, catalog, tenant, unseen).await?);
+        findings.extend(installation::placement(session, catalog, tenant, unseen).await?);
         return Ok(findings);
     }
     findings.extend(privileges::of_relations(catalog, subject));
@@ -93,5 +100,6 @@ pub(super) async fn judge(
     findings.extend(replication::judge(catalog, subject));
     findings.extend(statistics::judge(catalog, subject));
     findings.extend(performance::judge(catalog, subject, &helpers));
+    findings.extend(installation::policies(catalog, subject, &helpers));
     Ok(findings)
 }

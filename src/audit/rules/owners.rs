@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use crate::audit::catalog::{Catalog, Command, Id, Relation};
-use crate::audit::predicate::{self, Context, Evaluated, Passed, Whose};
+use crate::audit::predicate::{self, Evaluated, Passed};
+use crate::audit::samples::{Context, Whose};
 use crate::audit::session::Session;
 use crate::audit::subject::Subject;
 use crate::audit::unseen::Unseen;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::audit::catalog::{Catalog, Command, Relation};
 use crate::audit::finding::Finding;
-use crate::audit::predicate::{self, Effective, Evaluated, Passed, Whose};
+use crate::audit::predicate::{self, Effective, Evaluated, Passed};
 use crate::audit::rule::Rule;
+use crate::audit::samples::{Context, Whose};
 use crate::audit::session::Session;
 use crate::audit::severity::Severity::{Critical, High, Info, Medium};
 use crate::audit::subject::Subject;
@@ -85,6 +86,19 @@ pub(super) async fn judge(
         }
         trusts(catalog, subject, table, &mut findings);
     }
+    let tables = catalog.own_relations();
+    for table in tables.filter(|table| table.kind.is_table() && table.row_security) {
+        if subject.is_global(table) || subject.is_of_tenants(table) || !catalog.is_reachable(table)
+        {
+            continue;
+        }
+        let all = predicate::effective(catalog, table);
+        if !all.is_empty() {
+            let open: Vec<_> = all.iter().collect();
+            let why = "it has no column of the tenant's key that rows could be made up for";
+            findings.push(not_proven(table, &open, why));
+        }
+    }
     Ok(findings)
 }
 
@@ -98,7 +112,7 @@ fn through(
     // The first witness of each.
     let mut found: BTreeMap<&str, (Rule, &Passed, Vec<Command>)> = BTreeMap::new();
     for one in passed {
-        let is_own = one.context == predicate::Context::Own;
+        let is_own = one.context == Context::Own;
         for command in &one.commands {
             let rule = match (one.whose, command.writes()) {
                 (Whose::Own, _) if is_own => continue,

@@ -237,13 +237,18 @@ fn table(catalog: &Catalog, table: &Relation, findings: &mut Vec<Finding>) {
         .filter(|grant| grant.grantee == Id::PUBLIC)
         .map(|grant| grant.privilege.as_str())
         .collect();
-    if !public.is_empty() && catalog.schema_is_public(table.schema) {
+    if !public.is_empty() {
+        let (severity, whoever) = match catalog.schema_is_public(table.schema) {
+            true => (PUBLIC_TABLE.severity(), ""),
+            false => (Info, ", as far as somebody may use its schema"),
+        };
         findings.push(
             Finding::new(
                 PUBLIC_TABLE,
                 &table.display,
-                format!("PUBLIC may {} it", listed(&public)),
+                format!("PUBLIC may {} it{whoever}", listed(&public)),
             )
+            .severity_of(severity)
             .mend(format!("REVOKE ALL ON {} FROM PUBLIC;", table.display))
             .advise("grant the application role by name what it needs"),
         );

@@ -16,52 +16,42 @@
 //!
 //! # How it is judged
 //!
-//! * **By the catalog**: the role, with all it can become; privileges; row-level security, and
-//!   whether it is forced; policies that are missing; views, functions and rules that go round it.
+//! By an [`Auditor`] and its probe, which a service may have run over its live database too:
+//!
+//! * **By the catalog**: every rule of [`audit`](crate::audit).
 //! * **By evaluation**: the policies that apply to a command, put together as PostgreSQL puts them,
 //!   are evaluated in the server, as the application role, on made-up rows of one tenant and of
 //!   others: in the context of the first, without a context, and with `%` for one. That needs
 //!   no row in any table. It works on policies of your own as on generated ones.
 //! * **By trying**: in a transaction that is rolled back, a row of each of two tenants is put into
-//!   each table that takes one, and then the application role looks for rows that are not its
-//!   tenant's in whatever has a tenant column, and tries to write one.
+//!   each table that takes one, and then the application role tries to read, change, move, remove and
+//!   add rows of the other one, through whatever it can reach. Nothing of that touches other rows than
+//!   those, or keeps others out of a table: what [`Auditor::probe`] does beyond it, on a database that
+//!   can be thrown away, is not done.
 //!
 //! A database that [belongs to one tenant](crate::sql::Installation::database_of) is asked whether
 //! it refuses another one, and its tables are not judged.
 //!
+//! Red is whatever matters more than [`Severity::Info`](crate::audit::Severity::Info), and of what
+//! leaks nothing by itself: policies that let nobody use a privilege, or that nobody can judge, FORCE
+//! that is off, functions with their owner's rights and no search path of their own, grants to PUBLIC,
+//! and temporary tables. That before PostgreSQL 15 everybody may make objects in the schema `public`, as
+//! the server has it, is for the auditor. What is to stay is allowed, with the reason: [`Isolation::allow`].
+//!
 //! # What it does not see
 //!
-//! It is no audit. A policy that lets some row through which is not among those made up is not
-//! seen, nor is anything that is reached by none of the ways above:
-//!
-//! * keys and foreign keys across tenants, which tell that a row is there, or delete it: that is
-//!   [`TenantTable::advice`](crate::sql::TenantTable::advice);
-//! * what a function with its owner's rights does that is on the list, and trigger functions;
-//! * default privileges, who may create what where, other roles that log in, what extensions bring;
-//! * what the server tells of its own: statistics, sequences, the sizes of relations, other
-//!   sessions' statements, large objects, advisory locks, notifications;
-//! * what a session carries from one tenant to the next. That the crate itself looks after.
-//!
-//! A policy of yours whose loss opens nothing and closes nothing, a second one that says the same
-//! for example, is not missed.
+//! What the auditor does not, and what a session carries from one tenant to the next. That the crate
+//! itself looks after. A policy of yours whose loss opens nothing and closes nothing, a second one that
+//! says the same for example, is not missed.
 
-mod attempt;
-mod catalog;
-mod evaluation;
-mod finding;
-mod policy;
-mod proof;
 mod report;
-mod samples;
-mod session;
 mod subject;
-mod table;
 
 use sqlx::PgPool;
 
-use crate::error::Error;
+use crate::audit::{Auditor, Probe};
+use crate::error::{Error, ErrorKind};
 
-pub use finding::{IsolationFinding, IsolationRule};
 pub use report::IsolationReport;
 pub use subject::Isolation;
 
@@ -72,21 +62,21 @@ pub use subject::Isolation;
 /// may become the application role, or as the application role itself. As a superuser it sees
 /// most: others cannot put rows into every table.
 ///
-/// One connection is taken out of the pool and closed at the end. All happens in one transaction
-/// that is rolled back; tables are locked for as long as that takes as by an INSERT, and triggers
-/// do not fire if the pool is a superuser's.
+/// Two connections are taken out of the pool, one after the other, and closed at the end. What is
+/// tried happens in one transaction that is rolled back; tables are locked for as long as that takes
+/// as by an INSERT, and triggers do not fire if the pool is a superuser's, unless it is about foreign
+/// keys.
 ///
 /// [`assert_isolated!`](crate::assert_isolated) is the same in a line.
 ///
 /// # Errors
 ///
-/// - [`ErrorKind::Installation`](crate::ErrorKind::Installation) if a role does not exist, or if the
-///   pool's role may not become it;
-/// - [`ErrorKind::Connect`](crate::ErrorKind::Connect), [`ErrorKind::Database`],
-///   [`ErrorKind::ConnectionLost`](crate::ErrorKind::ConnectionLost) and the like if the server did
-///   not answer. A name on a list that cannot be read as one is [`ErrorKind::Database`], too.
-///
-/// [`ErrorKind::Database`]: crate::ErrorKind::Database
+/// - [`ErrorKind::InvalidOption`] if an application role is not there, if a name on a list is not
+///   there or cannot be one, if the two contexts are of one tenant, and if there is nothing to prove:
+///   no table with the tenant column that the application role can reach;
+/// - [`ErrorKind::Installation`] if the pool's role may not become the application role;
+/// - [`ErrorKind::Connect`], [`ErrorKind::Database`], [`ErrorKind::ConnectionLost`] and the like if the
+///   server did not answer.
 ///
 /// # Cancel safety
 ///
@@ -95,7 +85,18 @@ pub async fn prove_isolation(
     pool: &PgPool,
     isolation: impl Into<Isolation>,
 ) -> Result<IsolationReport, Error> {
-    proof::prove(pool, &isolation.into()).await
+    let auditor = Auditor::new(isolation.into().config());
+    let examined = auditor.examine(pool, Some(&Probe::gently())).await?;
+    let is_of_one_tenant = examined.is_of_one_tenant;
+    let report = IsolationReport::new(examined);
+    if report.tables().next().is_none() && report.is_isolated() && !is_of_one_tenant {
+        return Err(Error::new(
+            ErrorKind::InvalidOption,
+            "the application role can reach no table with the tenant column: run the migrations \
+             first, or name the column with `Isolation::tenant_column`",
+        ));
+    }
+    Ok(report)
 }
 
 /// Panics unless the database of a pool keeps tenants apart; in an `async` test.

@@ -1,5 +1,6 @@
 //! What a proof is to take for granted.
 
+use crate::audit::{Allowance, AuditConfig};
 use crate::context::TenantContext;
 use crate::settings::ContextSettings;
 use crate::sql::Installation;
@@ -7,7 +8,7 @@ use crate::sql::Installation;
 /// Whose isolation is to be proven, and what is meant to be common to all tenants.
 ///
 /// Names of tables and views are read as SQL reads them, functions with their arguments' types.
-/// One that is not there is a finding: a list that nobody keeps is none.
+/// One that is not there is an error: a list that nobody keeps is none.
 ///
 /// ```
 /// use tenantry::sql::Installation;
@@ -21,13 +22,14 @@ use crate::sql::Installation;
 #[derive(Clone, Debug)]
 #[must_use = "it is only a description: hand it to `prove_isolation`"]
 pub struct Isolation {
-    pub(super) roles: Vec<String>,
-    pub(super) column: String,
-    pub(super) columns: Vec<(String, String)>,
-    pub(super) settings: ContextSettings,
-    pub(super) global: Vec<String>,
-    pub(super) reviewed: Vec<String>,
-    pub(super) contexts: Option<[TenantContext; 2]>,
+    roles: Vec<String>,
+    column: String,
+    columns: Vec<(String, String)>,
+    settings: ContextSettings,
+    global: Vec<String>,
+    reviewed: Vec<String>,
+    allowances: Vec<Allowance>,
+    contexts: Option<[TenantContext; 2]>,
 }
 
 impl Isolation {
@@ -44,6 +46,7 @@ impl Isolation {
             settings: ContextSettings::default(),
             global: Vec::new(),
             reviewed: Vec::new(),
+            allowances: Vec::new(),
             contexts: None,
         }
     }
@@ -87,6 +90,12 @@ impl Isolation {
         self
     }
 
+    /// One finding that is to stay, with the reason; see [`Allowance`].
+    pub fn allow(mut self, allowance: Allowance) -> Self {
+        self.allowances.push(allowance);
+        self
+    }
+
     /// Two tenants, for policies that ask other tables or the user: the rows that these policies
     /// ask for have to be there. Default: two that are made up, with a user that is.
     pub fn contexts(
@@ -96,6 +105,55 @@ impl Isolation {
     ) -> Self {
         self.contexts = Some([one.into(), other.into()]);
         self
+    }
+
+    /// The same, as an auditor is told it.
+    pub(super) fn config(&self) -> AuditConfig {
+        let (first, others) = self
+            .roles
+            .split_first()
+            .map_or(("", &[][..]), |(first, others)| (first.as_str(), others));
+        let mut config = AuditConfig::new(first)
+            .tenant_column(&self.column, self.settings.tenant())
+            .setting(self.settings.user());
+        for role in others {
+            config = config.role(role);
+        }
+        for name in self.settings.further() {
+            config = config.setting(name.to_string());
+        }
+        for (table, column) in &self.columns {
+            config = config.tenant_column_of(table, column);
+        }
+        for table in &self.global {
+            config = config.global_table(table);
+        }
+        for name in &self.reviewed {
+            config = config.reviewed(name);
+        }
+        for allowance in &self.allowances {
+            config = config.allow(allowance.clone());
+        }
+        match &self.contexts {
+            Some([one, other]) => config.contexts(self.held(one), self.held(other)),
+            None => config,
+        }
+    }
+
+    /// What the settings hold in a context.
+    fn held(&self, context: &TenantContext) -> Vec<(String, String)> {
+        let names = &self.settings;
+        let further = names.further().iter().map(|name| {
+            let value = context.value(name).unwrap_or("");
+            (name.to_string(), value.to_owned())
+        });
+        let tenant = (
+            names.tenant().to_owned(),
+            context.tenant().as_str().to_owned(),
+        );
+        let user = context.user_id().unwrap_or("");
+        let user = (names.user().to_owned(), user.to_owned());
+        [tenant, user].into_iter().chain(further).collect()
     }
 }
 

@@ -1,13 +1,15 @@
-//! Tenants, contexts and rows that are made up.
+//! Tenants, contexts, rows and values that are made up: for policies that are evaluated, and for rows
+//! that are put into tables.
 
 use serde_json::{Map, Value};
 
-use crate::audit::catalog::Column;
-use crate::audit::subject::TenantColumn;
+use super::catalog::Column;
+use super::subject::TenantColumn;
+use crate::quote;
 
 /// Whose a row is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::audit) enum Whose {
+pub(super) enum Whose {
     Own,
     Foreign,
     /// Of the tenant '', which is what is left of a context behind its transaction.
@@ -17,14 +19,14 @@ pub(in crate::audit) enum Whose {
 }
 
 #[derive(Clone, Debug)]
-pub(in crate::audit) struct Row {
-    pub(in crate::audit) whose: Whose,
-    pub(in crate::audit) document: Value,
+pub(super) struct Row {
+    pub(super) whose: Whose,
+    pub(super) document: Value,
 }
 
 /// In which context a policy is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::audit) enum Context {
+pub(super) enum Context {
     /// As a new connection has it.
     Unset,
     /// What is left behind a transaction.
@@ -36,7 +38,7 @@ pub(in crate::audit) enum Context {
 
 impl Context {
     /// A setting that was set once is never unset again in its session, so that comes first.
-    pub(in crate::audit) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 5] = [
         Self::Unset,
         Self::Empty,
         Self::Pattern("%"),
@@ -44,7 +46,7 @@ impl Context {
         Self::Own,
     ];
 
-    pub(in crate::audit) fn words(self) -> String {
+    pub(super) fn words(self) -> String {
         match self {
             Self::Unset => "on a new connection, without a context".to_owned(),
             Self::Empty => "without a context".to_owned(),
@@ -54,9 +56,12 @@ impl Context {
     }
 }
 
+/// Settings, and what they hold.
+pub(super) type Settings = Vec<(String, String)>;
+
 /// Two tenants and what looks like the first of them, as the columns of their key have them.
 #[derive(Clone, Debug)]
-pub(in crate::audit) struct Tenants {
+pub(super) struct Tenants {
     own: Vec<String>,
     foreign: Vec<Vec<String>>,
     is_text: Vec<bool>,
@@ -71,7 +76,7 @@ const UUIDS: [&str; 2] = [
 ];
 
 /// Users, of which a policy may understand one.
-pub(in crate::audit) const USERS: [&str; 3] = [
+pub(super) const USERS: [&str; 3] = [
     "audit_user",
     "32003",
     "a7e0c5b2-0000-4000-8000-00000000000c",
@@ -83,17 +88,22 @@ const MOST: usize = 64;
 impl Tenants {
     /// `None` for a type of column that nobody would compare with a context.
     ///
-    /// `types` are those of the columns, with their categories.
-    pub(in crate::audit) fn of(types: &[(&str, &str)]) -> Option<Self> {
+    /// `types` are those of the columns, with their categories; `given` are two tenants that are not to
+    /// be made up, with a value for each of the columns.
+    pub(super) fn of(types: &[(&str, &str)], given: Option<[Vec<&str>; 2]>) -> Option<Self> {
         let mut own = Vec::new();
         let mut others = Vec::new();
         let mut is_text = Vec::new();
-        for of in types {
+        for (number, of) in types.iter().enumerate() {
             let [one, other] = match *of {
                 ("uuid", _) => UUIDS,
                 (_, "N") => NUMBERS,
                 (_, "S") => TEXTS,
                 _ => return None,
+            };
+            let [one, other] = match &given {
+                Some([own, foreign]) => [*own.get(number)?, *foreign.get(number)?],
+                None => [one, other],
             };
             own.push(one.to_owned());
             is_text.push(of.1 == "S");
@@ -109,6 +119,7 @@ impl Tenants {
                 ("uuid", _) => vec!["00000000-0000-0000-0000-000000000000".to_owned()],
                 _ => ["0", "-1", "32767"].map(str::to_owned).to_vec(),
             });
+            unlike.retain(|tenant| tenant != one || one == other);
             others.push(unlike);
         }
         // Another tenant differs in one column of the key, or in all.
@@ -122,7 +133,10 @@ impl Tenants {
             for other in others {
                 let mut tenant = own.clone();
                 tenant[number].clone_from(other);
-                foreign.push(tenant);
+                // Of one given key both may have the same column.
+                if tenant != own {
+                    foreign.push(tenant);
+                }
             }
         }
         foreign.dedup();
@@ -133,19 +147,29 @@ impl Tenants {
         })
     }
 
-    /// The first column of the one in whose context is asked.
-    pub(super) fn own(&self) -> &str {
-        &self.own[0]
+    /// The one in whose context is asked.
+    pub(super) fn own(&self) -> &[String] {
+        &self.own
     }
 
-    /// What the settings of the key hold in a context; none on a new connection.
-    pub(in crate::audit) fn settings(
+    /// Another one, who has nothing to do with it.
+    pub(super) fn other(&self) -> &[String] {
+        &self.foreign[0]
+    }
+
+    /// Whether all columns of the key are texts, so that '' is a tenant.
+    pub(super) fn are_texts(&self) -> bool {
+        self.is_text.iter().all(|is_text| *is_text)
+    }
+
+    /// What the settings hold in a context, those of the key and further ones; none on a new
+    /// connection.
+    pub(super) fn settings(
         &self,
         context: Context,
         key: &[&str],
-        further: &[String],
-        user: &str,
-    ) -> Vec<(String, String)> {
+        further: &[(String, String)],
+    ) -> Settings {
         let value = |number: usize| match context {
             Context::Unset | Context::Empty => String::new(),
             Context::Pattern(pattern) => pattern.to_owned(),
@@ -156,13 +180,12 @@ impl Tenants {
         }
         let key = key.iter().enumerate();
         let key = key.map(|(number, setting)| ((*setting).to_owned(), value(number)));
-        let further = further.iter().map(|name| (name.clone(), user.to_owned()));
-        key.chain(further).collect()
+        key.chain(further.iter().cloned()).collect()
     }
 
     /// Rows of all of these, in which the other columns that policies speak of run over values that
     /// policies may have been written for.
-    pub(in crate::audit) fn rows(
+    pub(super) fn rows(
         &self,
         context: Context,
         key: &[TenantColumn<'_>],
@@ -186,7 +209,7 @@ impl Tenants {
         for tenant in foreign {
             rows.extend(of(Whose::Foreign, texts(tenant)));
         }
-        if context != Context::Own && self.is_text.iter().all(|is_text| *is_text) {
+        if context != Context::Own && self.are_texts() {
             rows.extend(of(Whose::Empty, vec![Value::from(""); names.len()]));
         }
         if key.iter().all(|of| !of.column.not_null) {
@@ -251,6 +274,31 @@ pub(super) fn values(column: &Column, predicates: &[&str], words: &[String]) -> 
         }
     }
     values
+}
+
+/// A value that an INSERT can give a column of this type, as SQL writes it; `None` for a type that
+/// nothing is made up of. Each `number` has another one, where keys may ask for that. Texts are `text`
+/// and the number.
+pub(super) fn literal(column: &Column, number: usize, text: &str) -> Option<String> {
+    let value = match (&*column.base_type, &*column.category) {
+        ("uuid", _) => "pg_catalog.gen_random_uuid()".to_owned(),
+        ("json" | "jsonb", _) => quote::literal(&format!("{{\"{text}\": {number}}}")),
+        ("bytea", _) => format!("'\\x{number:04x}'"),
+        (_, "B") => "true".to_owned(),
+        (_, "N") => format!("{}", 31_001 + number),
+        (_, "S") => quote::literal(&format!("{text}{number}")),
+        (_, "D") => "pg_catalog.now()".to_owned(),
+        (_, "T") => "'1 hour'".to_owned(),
+        (_, "I") => "'127.0.0.1'".to_owned(),
+        (_, "A") => "'{}'".to_owned(),
+        (_, "E") => quote::literal(column.label.as_deref()?),
+        _ => return None,
+    };
+    // A cast and no assignment: what is too long is cut off.
+    Some(match &*column.category {
+        "D" => value,
+        _ => format!("{value}::{}", column.type_name),
+    })
 }
 
 /// The literals and the numbers of an expression.
