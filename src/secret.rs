@@ -8,7 +8,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 pub use secrecy::SecretString;
 
-/// Where a password is to be had, asked each time a connection is opened.
+/// Where a password is to be had, asked each time a connection is opened; or the secret of a
+/// [`SigningKey`](crate::SigningKey), asked once.
 ///
 /// `Debug` shows where, and never what.
 #[derive(Clone)]
@@ -28,7 +29,7 @@ pub type SecretError = Box<dyn StdError + Send + Sync + 'static>;
 #[async_trait]
 pub trait SecretResolver: Send + Sync + 'static {
     /// The secret that goes by this reference, as it is now. Called for each connection that is
-    /// opened: a resolver that asks a server keeps its answers for a while.
+    /// opened, if it is a password: a resolver that asks a server keeps its answers for a while.
     ///
     /// # Errors
     ///

@@ -41,8 +41,8 @@ use tenantry::{
     EagerPools, Error, ErrorKind, EvictionCause, ForEachTenant, HeaderResolver, HostResolver,
     IsolationLevel, LazyPools, NumberSeries, PathResolver, Permission, PermissionPattern,
     Placement, Platform, PlatformJob, PoolOptions, Pooler, PostgresDirectory, Reader, RequestHead,
-    ResolveError, ResolveErrorKind, RetryPolicy, RoleAdmin, Secret, StaticDirectory, Stopped,
-    TenantContext, TenantDirectory as _, TenantJob, TenantRecord, TenantRegistry,
+    ResolveError, ResolveErrorKind, RetryPolicy, RoleAdmin, Secret, SigningKey, StaticDirectory,
+    Stopped, TenantContext, TenantDirectory as _, TenantJob, TenantRecord, TenantRegistry,
     TenantResolver as _, TenantState, Trail, TrailEntry, TrailQuery, TxOptions, UniqueSeries,
 };
 use tower::{Layer as _, ServiceExt as _};
@@ -151,6 +151,8 @@ fn plain(shown: &Shown) {
     let database = Database::new(options.clone()).password(Secret::environment("PASSWORD"));
     shown.look(&database);
     shown.look(Secret::file("/run/secret"));
+    let key = SigningKey::new("2026-11", Secret::environment("KEY"));
+    shown.look(key.expect("a key"));
     shown.look(Secret::environment("PASSWORD"));
     let placement = Placement::Schema {
         database: database.clone(),

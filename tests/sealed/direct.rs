@@ -290,7 +290,10 @@ async fn generic_plans_follow_the_seal() {
         .fetch_all(&mut app)
         .await;
     let plan: Vec<String> = plan.expect("a plan").iter().map(|row| row.get(0)).collect();
-    assert_eq!(plan.join("\n").matches("InitPlan").count(), 1, "{plan:?}");
+    let asked = plan
+        .iter()
+        .filter(|line| line.trim_start().starts_with("InitPlan"));
+    assert_eq!(asked.count(), 1, "{plan:?}");
 }
 
 /// Everything is logged, bound arguments too, unless the server is told not to.
