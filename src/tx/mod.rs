@@ -45,6 +45,9 @@ pub use savepoint::TenantSavepoint;
 /// the message that begins it, and `&mut tx` is a sqlx [`Executor`]: each statement says the
 /// context again, so that nothing a statement did to it lasts until the next one.
 ///
+/// Where contexts are [signed](crate::TenantRegistryBuilder::signing_key) the message that begins it
+/// says none: the first statement with arguments does, and what has none is refused before that.
+///
 /// What sqlx's transactions let through is refused with an error that says where it belongs:
 /// transaction control as text, `SET` of the context, `COPY` (see
 /// [`copy_in_raw`](Self::copy_in_raw)). Other statements that outlive a transaction (`LISTEN`,
