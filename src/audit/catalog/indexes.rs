@@ -24,17 +24,17 @@ pub(in crate::audit) struct Index {
 /// dependency. A text that is made of another type (`COERCEVIAIO`) calls functions of the types.
 pub(super) async fn indexes(connection: &mut PgConnection) -> Result<Vec<Index>, Error> {
     Ok(sqlx::query_as(
-        "WITH class AS MATERIALIZED (SELECT o.oid, o.opcname || ' (' || format_type(o.opcintype, NULL) || ')' AS name, \
-               o.opcname ~ '(pattern|trgm)_ops$' OR NOT bool_or(f.proleakproof) AS leaks \
+        "WITH class AS MATERIALIZED (SELECT o.oid, o.opcname || ' (' || format_type(o.opcintype, NULL) || ')' AS name \
              FROM pg_opclass AS o JOIN pg_amop AS a ON a.amopfamily = o.opcfamily AND a.amoppurpose = 's' AND a.amoplefttype = o.opcintype \
-               JOIN pg_operator AS p ON p.oid = a.amopopr JOIN pg_proc AS f ON f.oid = p.oprcode GROUP BY o.oid) \
+               JOIN pg_operator AS p ON p.oid = a.amopopr JOIN pg_proc AS f ON f.oid = p.oprcode GROUP BY o.oid \
+               HAVING o.opcname ~ '(pattern|trgm)_ops$' OR NOT bool_or(f.proleakproof)) \
          SELECT i.indrelid AS relation, format('%I.%I', n.nspname, x.relname) AS display, \
            i.indkey[0:i.indnkeyatts - 1]::int2[] AS columns, \
            CASE WHEN i.indexprs IS NULL THEN '{}' ELSE \
              ARRAY(SELECT DISTINCT f.proname::text FROM regexp_matches(i.indexprs::text, ':(?:func|opfunc)id ([0-9]+)', 'g') AS m \
                  JOIN pg_proc AS f ON f.oid = m[1]::oid WHERE NOT f.proleakproof ORDER BY 1) \
              || CASE WHEN i.indexprs::text LIKE '%COERCEVIAIO%' THEN ARRAY['a cast to or from text'] ELSE '{}' END END AS functions, \
-           ARRAY(SELECT CASE WHEN class.leaks THEN class.name END \
+           ARRAY(SELECT class.name \
              FROM unnest(i.indclass[0:i.indnkeyatts - 1]::oid[]) WITH ORDINALITY AS u (oid, number) LEFT JOIN class USING (oid) \
              ORDER BY u.number) AS classes \
          FROM pg_index AS i JOIN pg_class AS x ON x.oid = i.indexrelid JOIN pg_class AS c ON c.oid = i.indrelid \

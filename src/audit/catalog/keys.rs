@@ -41,7 +41,7 @@ pub(super) async fn uniques(connection: &mut PgConnection) -> Result<Vec<Unique>
         "SELECT i.indrelid AS relation, coalesce(quote_ident(k.conname), format('%I.%I', n.nspname, x.relname)) AS display, \
            i.indkey[0:i.indnkeyatts - 1]::int2[] AS columns, coalesce(k.contype::text, 'i') AS kind, \
            i.indpred IS NOT NULL AS partial, \
-           EXISTS (SELECT FROM pg_constraint AS f WHERE f.contype = 'f' AND f.conindid = i.indexrelid) AS referenced \
+           i.indexrelid IN (SELECT conindid FROM pg_constraint WHERE contype = 'f') AS referenced \
          FROM pg_index AS i JOIN pg_class AS x ON x.oid = i.indexrelid JOIN pg_class AS c ON c.oid = i.indrelid \
            JOIN pg_namespace AS n ON n.oid = x.relnamespace \
            LEFT JOIN pg_constraint AS k ON k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x') \
