@@ -83,7 +83,7 @@ const PROBE: &str = "the probe, ";
 
 async fn probe(specimen: &Specimen<'_>) -> AuditReport {
     let probe = Probe::of(specimen.name()).functions();
-    let auditor = Auditor::new(corpus::config());
+    let auditor = Auditor::new(specimen.config());
     let report = auditor.probe(specimen.pool(), &probe).await;
     report.expect("probed")
 }
@@ -180,7 +180,7 @@ async fn the_application_roles_own_pool_gets_through_as_well() {
         let pool = specimen.pool_of("rls_app");
         let probe = Probe::of(specimen.name());
         let tenant = |tenant| [("app.tenant_id", tenant), ("app.user_id", "1")];
-        let config = corpus::config().contexts(tenant("1"), tenant("2"));
+        let config = specimen.config().contexts(tenant("1"), tenant("2"));
         let report = Auditor::new(config).probe(&pool, &probe).await;
         let report = report.expect("probed");
         pool.close().await;

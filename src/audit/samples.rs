@@ -64,11 +64,22 @@ pub(super) type Settings = Vec<(String, String)>;
 pub(super) struct Tenants {
     own: Vec<String>,
     foreign: Vec<Vec<String>>,
+    /// Tenants that policies name.
+    named: Vec<Vec<String>>,
     is_text: Vec<bool>,
 }
 
 /// Nobody's real ones.
 const TEXTS: [&str; 2] = ["audit_a", "audit-b"];
+/// What looks otherwise, for columns that take no other.
+const OTHER_TEXTS: [[&str; 2]; 6] = [
+    ["audita", "auditb"],
+    ["32001", "32002"],
+    ["AUDITA", "AUDITB"],
+    ["a1", "b1"],
+    ["ax", "bx"],
+    UUIDS,
+];
 const NUMBERS: [&str; 2] = ["32001", "32002"];
 const UUIDS: [&str; 2] = [
     "a7e0c5b2-0000-4000-8000-00000000000a",
@@ -91,6 +102,52 @@ impl Tenants {
     /// `types` are those of the columns, with their categories; `given` are two tenants that are not to
     /// be made up, with a value for each of the columns.
     pub(super) fn of(types: &[(&str, &str)], given: Option<[Vec<&str>; 2]>) -> Option<Self> {
+        Self::written(types, &TEXTS.map(str::to_owned), given)
+    }
+
+    /// The same, and others that look otherwise where the column is a text. What is in `checks` that
+    /// a text may have to begin with is put in front.
+    pub(super) fn candidates(types: &[(&str, &str)], checks: &[&str]) -> Vec<Self> {
+        let plain = std::iter::once(TEXTS).chain(OTHER_TEXTS);
+        let mut texts: Vec<_> = plain.clone().map(|pair| pair.map(str::to_owned)).collect();
+        let beginnings = checks.iter().flat_map(|check| constants(check));
+        for beginning in beginnings.filter_map(|pattern| beginning(&pattern)) {
+            texts.extend(
+                plain
+                    .clone()
+                    .map(|pair| pair.map(|text| format!("{beginning}{text}"))),
+            );
+        }
+        let texts = texts.iter().take(MOST);
+        texts
+            .filter_map(|texts| Self::written(types, texts, None))
+            .collect()
+    }
+
+    /// With what policies name that can be a tenant.
+    pub(super) fn naming(mut self, types: &[(&str, &str)], predicates: &[&str]) -> Self {
+        let [of] = types else { return self };
+        for name in predicates.iter().flat_map(|text| constants(text)) {
+            let can_be = match *of {
+                ("uuid", _) => uuid::Uuid::parse_str(&name).is_ok(),
+                (_, "N") => name.parse::<i32>().is_ok(),
+                // '' is somebody of its own.
+                _ => !name.is_empty(),
+            };
+            let tenant = vec![name];
+            let is_new = tenant != self.own && !self.named.contains(&tenant);
+            if can_be && is_new && self.named.len() < MOST {
+                self.named.push(tenant);
+            }
+        }
+        self
+    }
+
+    fn written(
+        types: &[(&str, &str)],
+        texts: &[String; 2],
+        given: Option<[Vec<&str>; 2]>,
+    ) -> Option<Self> {
         let mut own = Vec::new();
         let mut others = Vec::new();
         let mut is_text = Vec::new();
@@ -98,7 +155,7 @@ impl Tenants {
             let [one, other] = match *of {
                 ("uuid", _) => UUIDS,
                 (_, "N") => NUMBERS,
-                (_, "S") => TEXTS,
+                (_, "S") => [&*texts[0], &*texts[1]],
                 _ => return None,
             };
             let [one, other] = match &given {
@@ -143,6 +200,7 @@ impl Tenants {
         (!own.is_empty()).then_some(Self {
             own,
             foreign,
+            named: Vec::new(),
             is_text,
         })
     }
@@ -207,6 +265,9 @@ impl Tenants {
             _ => &self.foreign[..1],
         };
         for tenant in foreign {
+            rows.extend(of(Whose::Foreign, texts(tenant)));
+        }
+        for tenant in &self.named {
             rows.extend(of(Whose::Foreign, texts(tenant)));
         }
         if context != Context::Own && self.are_texts() {
@@ -301,6 +362,15 @@ pub(super) fn literal(column: &Column, number: usize, text: &str) -> Option<Stri
     })
 }
 
+/// What a text begins with that matches a pattern: `org_` of `^org_[0-9]+$`.
+fn beginning(pattern: &str) -> Option<String> {
+    let plain = |c: &char| c.is_alphanumeric() || matches!(c, '_' | '-' | ':' | '/');
+    let pattern = pattern.trim_start_matches(['^', '(']);
+    let beginning: String = pattern.chars().take_while(plain).collect();
+    let is_repeated = pattern[beginning.len()..].starts_with(['*', '?', '+', '{']);
+    (!beginning.is_empty() && !is_repeated).then_some(beginning)
+}
+
 /// The literals and the numbers of an expression.
 fn constants(expression: &str) -> Vec<String> {
     let mut found = Vec::new();
@@ -351,6 +421,14 @@ mod tests {
             "((status = 'it''s open'::text) OR (level > 12) OR (col1 = ANY ('{a,b}'::text[])))";
         assert_eq!(constants(policy), ["it's open", "12", "{a,b}"]);
         assert_eq!(constants("x = 'never ends"), [""; 0]);
+    }
+
+    #[test]
+    fn what_a_text_begins_with_is_read_off_a_pattern() {
+        assert_eq!(beginning("^org_[0-9]+$").as_deref(), Some("org_"));
+        assert_eq!(beginning("acme-%").as_deref(), Some("acme-"));
+        assert_eq!(beginning("^[a-z]+$"), None);
+        assert_eq!(beginning("^a*"), None);
     }
 
     #[test]

@@ -64,6 +64,11 @@ impl Subject {
         self.key.iter().map(|column| column.setting.as_str())
     }
 
+    /// Whether the configuration names two tenants, so that none are to be made up.
+    pub(super) fn names_tenants(&self) -> bool {
+        self.given.is_some()
+    }
+
     /// Two tenants for the key of a relation; `None` for a type of column that nothing is made up of.
     pub(super) fn tenants(&self, relation: &Relation) -> Option<Tenants> {
         let key = self.key_of(relation);

@@ -11,11 +11,26 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 /// What the auditor is told of all of them.
-pub(crate) fn config() -> AuditConfig {
+fn config() -> AuditConfig {
     AuditConfig::new("rls_app")
         .tenant_column("tenant_id", "app.tenant_id")
         .setting("app.user_id")
         .tenants_table("app.tenant", "id")
+}
+
+/// And what is in the section `config` of one: `key | column | setting`, `column | table | column` or
+/// `global | table` in each line.
+fn configured(section: &str) -> AuditConfig {
+    let lines = section.lines().filter(|line| !line.trim().is_empty());
+    lines.fold(config(), |config, line| {
+        let words: Vec<_> = line.split('|').map(str::trim).collect();
+        match words[..] {
+            ["key", column, setting] => config.tenant_column(column, setting),
+            ["column", table, column] => config.tenant_column_of(table, column),
+            ["global", table] => config.global_table(table),
+            _ => panic!("{line}"),
+        }
+    })
 }
 
 /// A server of its own: the holes change roles, which belong to the whole server.
@@ -28,6 +43,7 @@ pub(crate) struct Specimen<'b> {
     bench: &'b Bench,
     name: String,
     attack: Vec<Step>,
+    config: AuditConfig,
     pool: PgPool,
 }
 
@@ -115,6 +131,7 @@ impl Bench {
         Some(Specimen {
             bench: self,
             attack,
+            config: configured(&section(&text, "config")),
             pool: PgPoolOptions::new()
                 .max_connections(1)
                 .connect_lazy_with(options),
@@ -156,6 +173,11 @@ impl Specimen<'_> {
     /// For programs of others, as a superuser.
     pub(crate) fn url(&self) -> String {
         self.bench.options(&self.name).to_url_lossy().to_string()
+    }
+
+    /// What the auditor is told of it.
+    pub(crate) fn config(&self) -> AuditConfig {
+        self.config.clone()
     }
 
     /// As a superuser.
@@ -248,7 +270,7 @@ fn folder() -> PathBuf {
 
 /// What stands between `--- name` and the next section.
 fn section(text: &str, name: &str) -> String {
-    const SECTIONS: [&str; 3] = ["--- setup", "--- attack", "--- fix"];
+    const SECTIONS: [&str; 4] = ["--- config", "--- setup", "--- attack", "--- fix"];
     let heading = format!("--- {name}");
     text.lines()
         .skip_while(|line| *line != heading)

@@ -90,7 +90,7 @@ async fn all_of_pgrls(specimen: &Specimen<'_>) -> BTreeSet<(String, String)> {
 }
 
 async fn ours(specimen: &Specimen<'_>) -> BTreeSet<(String, String)> {
-    let report = Auditor::new(corpus::config())
+    let report = Auditor::new(specimen.config())
         .run(specimen.pool())
         .await
         .expect("audited");

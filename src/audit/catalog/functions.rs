@@ -36,6 +36,8 @@ pub(in crate::audit) struct Function {
     pub(in crate::audit) is_parsed: bool,
     /// The search path that it sets, if it does.
     pub(in crate::audit) search_path: Option<String>,
+    /// `name=value` of what it sets while it runs.
+    pub(in crate::audit) sets: Vec<String>,
     /// Who may call it.
     pub(in crate::audit) callers: Vec<Id>,
     /// The catalogs of what calls it by itself.
@@ -71,6 +73,7 @@ pub(super) async fn functions(connection: &mut PgConnection) -> Result<Vec<Funct
            f.prosqlbody IS NOT NULL OR f.prolang IN (SELECT oid FROM pg_language WHERE lanname IN ('internal', 'c')) AS is_parsed, \
            (SELECT substr(setting, length('search_path=') + 1) FROM unnest(f.proconfig) AS setting \
              WHERE setting LIKE 'search\\_path=%') AS search_path, \
+           coalesce(f.proconfig, '{}') AS sets, \
            ARRAY(SELECT DISTINCT grantee FROM aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) \
              WHERE privilege_type = 'EXECUTE' AND grantee <> f.proowner) AS callers, \
            ARRAY(SELECT DISTINCT d.classid::regclass::text FROM pg_depend AS d \

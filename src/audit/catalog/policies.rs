@@ -117,10 +117,13 @@ pub(super) async fn policies(
 /// Of all policies.
 pub(super) async fn helpers(connection: &mut PgConnection) -> Result<Vec<Helper>, Error> {
     Ok(sqlx::query_as(
-        "SELECT DISTINCT format('%I.%I', n.nspname, f.proname) AS name, coalesce(base.typname, t.typname)::text AS base_type, \
+        "WITH RECURSIVE domain AS (SELECT oid, typbasetype AS base FROM pg_type WHERE typtype = 'd' \
+             UNION ALL SELECT d.oid, t.typbasetype FROM domain AS d JOIN pg_type AS t ON t.oid = d.base AND t.typtype = 'd'), \
+           below AS (SELECT d.oid, t.typname, t.typcategory FROM domain AS d JOIN pg_type AS t ON t.oid = d.base AND t.typtype <> 'd') \
+         SELECT DISTINCT format('%I.%I', n.nspname, f.proname) AS name, coalesce(base.typname, t.typname)::text AS base_type, \
            coalesce(base.typcategory, t.typcategory)::text AS category \
          FROM pg_depend AS d JOIN pg_proc AS f ON f.oid = d.refobjid JOIN pg_namespace AS n ON n.oid = f.pronamespace \
-           JOIN pg_type AS t ON t.oid = f.prorettype LEFT JOIN pg_type AS base ON base.oid = nullif(t.typbasetype, 0) \
+           JOIN pg_type AS t ON t.oid = f.prorettype LEFT JOIN below AS base ON base.oid = t.oid \
          WHERE d.classid = 'pg_policy'::regclass AND d.refclassid = 'pg_proc'::regclass \
            AND f.pronargs = 0 AND NOT f.proretset AND n.nspname <> 'pg_catalog' ORDER BY 1",
     )

@@ -110,11 +110,13 @@ pub(in crate::audit) struct Column {
     pub(in crate::audit) display: String,
     /// As SQL has it: `character varying(20)`.
     pub(in crate::audit) type_name: String,
-    /// The name of the type, or of the type below where it is a domain.
+    /// The name of the type, or of the type at the bottom where it is a domain.
     pub(in crate::audit) base_type: String,
     /// As `pg_type.typcategory`.
     pub(in crate::audit) category: String,
     pub(in crate::audit) not_null: bool,
+    /// The CHECKs of its type, if that is a domain.
+    pub(in crate::audit) domain_checks: String,
     /// Whether its values are counted up: an identity, or the default of a sequence.
     pub(in crate::audit) is_counted: bool,
     /// Whether it is made of others.
@@ -236,16 +238,23 @@ pub(super) async fn relations(
 /// Those of all relations, in their order.
 pub(super) async fn columns(connection: &mut PgConnection) -> Result<Vec<Column>, Error> {
     Ok(sqlx::query_as(
-        "SELECT a.attrelid AS relation, a.attnum AS number, a.attname::text AS name, quote_ident(a.attname) AS display, \
+        "WITH RECURSIVE domain AS (SELECT oid, typbasetype AS base FROM pg_type WHERE typtype = 'd' \
+             UNION ALL SELECT d.oid, t.typbasetype FROM domain AS d JOIN pg_type AS t ON t.oid = d.base AND t.typtype = 'd'), \
+           below AS (SELECT d.oid, t.typname, t.typcategory FROM domain AS d JOIN pg_type AS t ON t.oid = d.base AND t.typtype <> 'd'), \
+           of_domain AS (SELECT oid, oid AS level FROM pg_type WHERE typtype = 'd' UNION SELECT oid, base FROM domain), \
+           checked AS (SELECT of_domain.oid, string_agg(pg_get_constraintdef(k.oid), ' ') AS checks \
+             FROM of_domain JOIN pg_constraint AS k ON k.contypid = of_domain.level AND k.contype = 'c' GROUP BY of_domain.oid) \
+         SELECT a.attrelid AS relation, a.attnum AS number, a.attname::text AS name, quote_ident(a.attname) AS display, \
            format_type(a.atttypid, a.atttypmod) AS type_name, coalesce(base.typname, t.typname)::text AS base_type, \
            coalesce(base.typcategory, t.typcategory)::text AS category, a.attnotnull AS not_null, \
+           coalesce(checked.checks, '') AS domain_checks, \
            a.attidentity <> '' OR a.atthasdef AND EXISTS (SELECT FROM pg_attrdef AS f WHERE f.adrelid = a.attrelid \
              AND f.adnum = a.attnum AND pg_get_expr(f.adbin, f.adrelid) LIKE 'nextval(%') AS is_counted, \
            a.attgenerated <> '' AS is_generated, a.atthasdef AS has_default, \
            (SELECT e.enumlabel::text FROM pg_enum AS e WHERE e.enumtypid = coalesce(base.oid, t.oid) \
              ORDER BY e.enumsortorder LIMIT 1) AS label \
          FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace \
-           JOIN pg_type AS t ON t.oid = a.atttypid LEFT JOIN pg_type AS base ON base.oid = nullif(t.typbasetype, 0) \
+           JOIN pg_type AS t ON t.oid = a.atttypid LEFT JOIN below AS base ON base.oid = t.oid LEFT JOIN checked ON checked.oid = t.oid \
          WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relkind IN ('r', 'p', 'v', 'm', 'f') \
            AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum",
     )

@@ -10,6 +10,8 @@ use crate::error::Error;
 pub(in crate::audit) struct Trigger {
     pub(in crate::audit) relation: Id,
     pub(in crate::audit) function: Id,
+    /// Of a view, in place of what was asked for.
+    pub(in crate::audit) instead: bool,
 }
 
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -22,7 +24,7 @@ pub(in crate::audit) struct EventTrigger {
 /// Those that somebody made and that fire.
 pub(super) async fn triggers(connection: &mut PgConnection) -> Result<Vec<Trigger>, Error> {
     Ok(sqlx::query_as(
-        "SELECT DISTINCT tgrelid AS relation, tgfoid AS function FROM pg_trigger \
+        "SELECT DISTINCT tgrelid AS relation, tgfoid AS function, tgtype & 64 <> 0 AS instead FROM pg_trigger \
          WHERE NOT tgisinternal AND tgenabled <> 'D'",
     )
     .persistent(false)

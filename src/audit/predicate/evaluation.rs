@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::effective::Effective;
 use crate::audit::catalog::{Catalog, Command, Relation};
-use crate::audit::samples::{self, Context, Row, Settings, USERS, Whose};
+use crate::audit::samples::{self, Context, Row, Settings, Tenants, USERS, Whose};
 use crate::audit::session::{As, Session};
 use crate::audit::subject::{Subject, TenantColumn};
 use crate::error::Error;
@@ -48,10 +48,17 @@ pub(in crate::audit) async fn evaluate(
     predicates: &[&Effective],
 ) -> Result<Evaluated, Error> {
     let key = subject.key_of(table);
-    let Some(tenants) = subject.tenants(table) else {
+    let types: Vec<_> = key
+        .iter()
+        .map(|of| (&*of.column.base_type, &*of.column.category))
+        .collect();
+    let deadline = Instant::now() + session.impatience().saturating_mul(TOGETHER);
+    let tenants = possible(session, catalog, subject, table, predicates, deadline).await?;
+    let Some(tenants) = tenants else {
         return Ok(Evaluated::NotJudged(NO_TYPE));
     };
-    let deadline = Instant::now() + session.impatience().saturating_mul(TOGETHER);
+    let texts: Vec<_> = predicates.iter().map(|p| p.predicate.as_str()).collect();
+    let tenants = tenants.naming(&types, &texts);
     let names: Vec<_> = key.iter().map(|of| of.setting).collect();
     let users = subject.users();
     let words = words(catalog, &users);
@@ -112,6 +119,53 @@ fn words(catalog: &Catalog, users: &[Settings]) -> Vec<String> {
     words.extend(users.iter().flatten().map(|(_, value)| value.clone()));
     words.retain(|word| !word.is_empty());
     words
+}
+
+/// Tenants of which there can be rows: a CHECK or a domain may want them to look like something.
+async fn possible(
+    session: &mut Session,
+    catalog: &Catalog,
+    subject: &Subject,
+    table: &Relation,
+    predicates: &[&Effective],
+    deadline: Instant,
+) -> Result<Option<Tenants>, Error> {
+    let key = subject.key_of(table);
+    let types: Vec<_> = key
+        .iter()
+        .map(|of| (&*of.column.base_type, &*of.column.category))
+        .collect();
+    let checks = table.checks.iter().map(String::as_str);
+    let of_domains = key.iter().map(|of| &*of.column.domain_checks);
+    let checks: Vec<_> = checks
+        .chain(of_domains)
+        .filter(|check| !check.is_empty())
+        .collect();
+    let role = predicates.first().map(|effective| effective.role);
+    let role = role.and_then(|role| catalog.roles.get(&role));
+    if subject.names_tenants() || checks.is_empty() || !types.iter().any(|of| of.1 == "S") {
+        return Ok(subject.tenants(table));
+    }
+    let who = As {
+        role: role.map(|role| role.name.as_str()),
+        ..As::default()
+    };
+    for tenants in Tenants::candidates(&types, &checks) {
+        let mut rows = tenants.rows(Context::Unset, &key, &[]);
+        rows.retain(|row| matches!(row.whose, Whose::Own | Whose::Foreign));
+        let asked = Asked {
+            table,
+            predicate: "true",
+            rows: &rows,
+            deadline,
+        };
+        match asked.pass(session, who).await? {
+            Ok(numbers) if numbers.len() < rows.len() => {}
+            // What cannot be asked now will not be judged, and that is said then.
+            Ok(_) | Err(_) => return Ok(Some(tenants)),
+        }
+    }
+    Ok(subject.tenants(table))
 }
 
 /// Values for the columns that predicates may speak of. Only the server knows what is a value of a

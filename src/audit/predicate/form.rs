@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 
 use sqlparser::ast::{
     BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArguments, Query, SelectItem, SetExpr, Statement, Value,
+    FunctionArguments, Query, SelectItem, SetExpr, Statement, TableFactor, Value,
 };
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
-use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::{Token, Tokenizer};
 
 /// What a predicate is compared with.
 #[derive(Debug)]
@@ -46,10 +46,50 @@ pub(in crate::audit) fn is_bound_view(definition: &str, known: &Known<'_>) -> bo
     let SetExpr::Select(select) = &*query.body else {
         return false;
     };
-    let is_plain =
-        query.with.is_none() && select.from.len() == 1 && select.from[0].joins.is_empty();
+    let is_plain = query.with.is_none()
+        && select.from.len() == 1
+        && select.from[0].joins.is_empty()
+        && matches!(select.from[0].relation, TableFactor::Table { .. })
+        && reads_once(definition);
     let condition = select.selection.as_ref();
     is_plain && condition.is_some_and(|condition| known.is_bound_by(condition))
+}
+
+/// Whether nothing is read but by the first FROM: no sub-select brings rows of its own.
+fn reads_once(definition: &str) -> bool {
+    let Ok(tokens) = Tokenizer::new(&PostgreSqlDialect {}, definition).tokenize() else {
+        return false;
+    };
+    let mut words = tokens
+        .iter()
+        .filter(|token| !matches!(token, Token::Whitespace(_)));
+    let mut last = "";
+    // Whether each bracket is of a function that has a FROM of its own.
+    let mut brackets = Vec::new();
+    let mut count = 0;
+    for token in words.by_ref() {
+        let word = match token {
+            Token::Word(word) if word.quote_style.is_none() => word.value.as_str(),
+            _ => "",
+        };
+        match token {
+            Token::LParen => brackets.push(matches!(
+                &*last.to_ascii_uppercase(),
+                "EXTRACT" | "SUBSTRING" | "TRIM" | "OVERLAY"
+            )),
+            Token::RParen => {
+                brackets.pop();
+            }
+            _ if word.eq_ignore_ascii_case("from") => {
+                let is_of_function = brackets.last() == Some(&true);
+                let is_distinct = last.eq_ignore_ascii_case("distinct");
+                count += usize::from(!is_of_function && !is_distinct);
+            }
+            _ => {}
+        }
+        last = word;
+    }
+    count == 1
 }
 
 pub(super) fn parse(predicate: &str) -> Option<Expr> {
@@ -307,6 +347,34 @@ mod tests {
             "(tenant_id = (NULLIF(current_setting('app.tenant_id'::text, true), ''::text))::character varying(2))",
         ] {
             assert!(!is_bound_to(predicate, TEXT), "{predicate}");
+        }
+    }
+
+    #[test]
+    fn a_view_is_bound_if_all_that_it_shows_is() {
+        let helpers = BTreeMap::from([("app.tenant".to_owned(), "app.tenant_id".to_owned())]);
+        let known = Known {
+            key: vec![KnownColumn {
+                name: "tenant_id",
+                setting: "app.tenant_id",
+                is_text: false,
+            }],
+            helpers: &helpers,
+        };
+        let bound = "WHERE (tenant_id = ( SELECT app.tenant() AS tenant))";
+        for view in [
+            "SELECT id, EXTRACT(year FROM at) AS year FROM app.note",
+            "SELECT id, (a IS DISTINCT FROM b) AS differs FROM app.note",
+        ] {
+            assert!(is_bound_view(&format!("{view} {bound}"), &known), "{view}");
+        }
+        for view in [
+            "SELECT id, ( SELECT count(*) FROM app.note) AS all FROM app.note",
+            "SELECT id FROM ( SELECT 1 AS tenant_id, n.id FROM app.note n) x",
+            "SELECT a.id FROM app.note a, app.note b",
+            "SELECT id FROM app.note UNION SELECT id FROM app.note",
+        ] {
+            assert!(!is_bound_view(&format!("{view} {bound}"), &known), "{view}");
         }
     }
 

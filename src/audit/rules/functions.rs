@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::owners::{self, Owners, Rows};
-use crate::audit::catalog::{Caller, Catalog, Command, Function, Id};
+use crate::audit::catalog::{Caller, Catalog, Command, Function, Id, Relation};
 use crate::audit::finding::Finding;
 use crate::audit::rule::Rule;
 use crate::audit::session::Session;
 use crate::audit::severity::Severity::{self, Critical, High, Info};
 use crate::audit::subject::Subject;
 use crate::error::Error;
+use crate::quote;
 use crate::sql::own;
 
 const PAGE: &str = "functions";
@@ -47,7 +48,21 @@ const REPLACEABLE: Rule = Rule::new(
     "the application role can replace a function that policies, triggers or tables call",
 );
 
-pub(super) const RULES: &[Rule] = &[DEFINER, SEARCH_PATH, HELPER_PATH, LEAKPROOF, REPLACEABLE];
+const SETS_CONTEXT: Rule = Rule::new(
+    PAGE,
+    "function-sets-context",
+    High,
+    "a function brings the context of a tenant along, whoever calls it",
+);
+
+pub(super) const RULES: &[Rule] = &[
+    SETS_CONTEXT,
+    DEFINER,
+    SEARCH_PATH,
+    HELPER_PATH,
+    LEAKPROOF,
+    REPLACEABLE,
+];
 
 pub(super) async fn judge(
     session: &mut Session,
@@ -92,6 +107,9 @@ pub(super) async fn judge(
         if !is_known {
             findings.extend(replaceable(catalog, function));
         }
+        if is_callable {
+            findings.extend(sets_context(subject, function));
+        }
         if function.leakproof {
             findings.push(
                 Finding::new(
@@ -108,6 +126,38 @@ pub(super) async fn judge(
         }
     }
     Ok(findings)
+}
+
+/// `CREATE FUNCTION .. SET app.tenant_id = '..'`: for as long as it runs.
+fn sets_context(subject: &Subject, function: &Function) -> Option<Finding> {
+    let (name, _) = function.sets.iter().find_map(|set| {
+        let (name, value) = set.split_once('=')?;
+        let mut settings = subject.key_settings();
+        let is_context = settings.any(|setting| setting.eq_ignore_ascii_case(name));
+        (is_context && !value.is_empty()).then_some((name, value))
+    })?;
+    let quoted: Vec<_> = name.split('.').map(quote::identifier).collect();
+    let why = format!("it sets {name} while it runs, so whoever calls it is served as that tenant");
+    let finding = Finding::new(SETS_CONTEXT, &function.display, why);
+    Some(finding.mend(format!(
+        "ALTER {} {} RESET {};",
+        function.noun,
+        function.display,
+        quoted.join(".")
+    )))
+}
+
+/// The view whose writes a trigger function with its owner's rights carries out instead, if those who
+/// serve tenants may write that.
+fn instead<'a>(catalog: &'a Catalog, function: &Function) -> Option<&'a Relation> {
+    let triggers = catalog.triggers.iter();
+    triggers
+        .filter(|trigger| trigger.instead && trigger.function == function.oid)
+        .filter_map(|trigger| catalog.relations.get(&trigger.relation))
+        .find(|view| {
+            let mut privileges = ["INSERT", "UPDATE", "DELETE"].into_iter();
+            privileges.any(|privilege| catalog.holds(view, privilege))
+        })
 }
 
 /// Whether those who serve tenants can make a trigger call it.
@@ -275,6 +325,17 @@ fn definer(
         findings.push(finding.advise(
             "let it run with the rights of its caller, or give it to a role that policies hold for",
         ));
+    }
+    if let (Some(power), Some(view)) = (power, instead(catalog, function)) {
+        let why = format!(
+            "it writes what is written to {} with the rights of {owner}, {}",
+            view.display, power.why
+        );
+        let finding = Finding::new(DEFINER, &function.display, why).severity_of(High);
+        findings.push(finding.mend(format!(
+            "ALTER {} {} SECURITY INVOKER;",
+            function.noun, function.display
+        )));
     }
     if let Some(why) = unpinned(catalog, function) {
         // An owner for whom policies hold can take them away.

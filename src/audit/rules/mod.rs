@@ -56,6 +56,14 @@ pub(super) fn is_of_pool(id: &str) -> bool {
 
 /// Takes all from those who serve tenants, but for what is its owner's.
 fn revoke(catalog: &Catalog, relation: &Relation, finding: Finding) -> Finding {
+    // What is a predefined role's is in no list of grants.
+    let predefined = ["pg_read_all_data", "pg_write_all_data"];
+    let finding = predefined
+        .into_iter()
+        .filter_map(|name| catalog.roles.values().find(|role| role.name == name))
+        .filter(|role| catalog.reach.contains(role.oid))
+        .filter_map(|role| roles::way(catalog, role).leave)
+        .fold(finding, Finding::mend);
     let mut grantees: Vec<_> = catalog.held(relation).map(|grant| grant.grantee).collect();
     grantees.sort_unstable();
     grantees.dedup();
@@ -98,7 +106,7 @@ pub(super) async fn judge(
     unseen.extend(owners.unseen());
     findings.extend(keys::judge(catalog, subject));
     findings.extend(replication::judge(catalog, subject));
-    findings.extend(statistics::judge(catalog, subject));
+    findings.extend(statistics::judge(catalog, subject, unseen));
     findings.extend(performance::judge(catalog, subject, &helpers));
     findings.extend(installation::policies(catalog, subject, &helpers));
     Ok(findings)

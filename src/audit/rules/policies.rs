@@ -1,6 +1,6 @@
 //! Policies: what they let through.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::audit::catalog::{Catalog, Command, Relation};
 use crate::audit::finding::Finding;
@@ -12,6 +12,7 @@ use crate::audit::severity::Severity::{Critical, High, Info, Medium};
 use crate::audit::subject::Subject;
 use crate::audit::unseen::Unseen;
 use crate::error::Error;
+use crate::quote;
 
 const PAGE: &str = "policies";
 
@@ -64,6 +65,18 @@ pub(super) async fn judge(
     unseen: &mut Vec<Unseen>,
 ) -> Result<Vec<Finding>, Error> {
     let mut findings = Vec::new();
+    let defaulting = predicate::defaulting(session, catalog, subject).await?;
+    let unknown = catalog.own_relations().filter(|table| {
+        table.kind.is_table()
+            && table.row_security
+            && !subject.is_global(table)
+            && !subject.is_of_tenants(table)
+    });
+    for table in unknown {
+        without_tenant(catalog, table, &mut findings);
+        trusts(catalog, subject, table, &mut findings);
+    }
+    let mut evaluations: BTreeMap<String, Evaluated> = BTreeMap::new();
     for table in subject.tables(catalog).filter(|table| table.row_security) {
         if catalog.reach.contains(table.owner) && !table.forced {
             // No policy holds for its owner: that is said of the role.
@@ -76,9 +89,21 @@ pub(super) async fn judge(
             .filter(|effective| !predicate::is_bound(&effective.predicate, &known))
             .collect();
         if !open.is_empty() {
-            match predicate::evaluate(session, catalog, subject, table, &open).await? {
+            // The same policies on columns of the same types let the same through.
+            let alike = alike(catalog, subject, table, &open);
+            let evaluated = match evaluations.get(&alike) {
+                Some(evaluated) => Evaluated::clone(evaluated),
+                None => predicate::evaluate(session, catalog, subject, table, &open).await?,
+            };
+            evaluations.insert(alike, evaluated.clone());
+            match evaluated {
                 Evaluated::Passed(passed) => {
+                    let count = findings.len();
                     through(subject, table, &open, &passed, &mut findings);
+                    let is_proven = findings[count..].iter().any(|f| f.rule() == READS);
+                    if !is_proven {
+                        findings.extend(suspected(catalog, subject, table, &open, &defaulting));
+                    }
                 }
                 Evaluated::NotJudged(why) => findings.push(not_proven(table, &open, why)),
                 Evaluated::NotAllowed => unseen.push(not_allowed(catalog, table)),
@@ -100,6 +125,126 @@ pub(super) async fn judge(
         }
     }
     Ok(findings)
+}
+
+/// All of a table that an evaluation depends on: tables of which this is the same need one of them.
+fn alike(catalog: &Catalog, subject: &Subject, table: &Relation, open: &[&Effective]) -> String {
+    let own = format!("{}.", quote::identifier(&table.name));
+    let plain = format!("{}.", table.name);
+    let texts = open.iter().map(|effective| {
+        // In a sub-select the server writes the table in front of its columns.
+        let text = effective.predicate.replace(&own, "\0.");
+        let text = text.replace(&plain, "\0.");
+        format!("{:?} {:?} {text}", effective.role, effective.commands)
+    });
+    let policies = catalog.policies.get(&table.oid).into_iter().flatten();
+    let numbers: BTreeSet<_> = policies
+        .flat_map(|policy| policy.columns.iter().copied())
+        .chain(subject.key_of(table).iter().map(|of| of.column.number))
+        .collect();
+    let columns = table.columns.iter().map(|column| {
+        let used = numbers.contains(&column.number).then_some(&column.name);
+        let checks = &column.domain_checks;
+        used.map(|name| format!("{name:?} {} {} {checks}", column.type_name, column.not_null))
+    });
+    let key = subject.key_of(table);
+    let settings = key
+        .iter()
+        .map(|of| format!("{} {}", of.column.name, of.setting));
+    let parts = texts
+        .chain(columns.flatten())
+        .chain(settings)
+        .chain(table.checks.iter().cloned());
+    parts.collect::<Vec<_>>().join("\n")
+}
+
+/// Rows that nobody can make up pass: of a tenant that a function takes where there is none, or of
+/// all for whom a policy lets in without a look at the row.
+fn suspected(
+    catalog: &Catalog,
+    subject: &Subject,
+    table: &Relation,
+    open: &[&Effective],
+    defaulting: &[String],
+) -> Option<Finding> {
+    let defaults = defaulting.iter().find(|call| {
+        let called = |effective: &&Effective| effective.predicate.contains(call.as_str());
+        open.iter().any(called)
+    });
+    let why = match (defaults, blind(catalog, table, open)) {
+        (Some(call), _) => format!(
+            "without a context {call} answers with a tenant all the same, whose rows everybody sees then"
+        ),
+        (None, Some(commands)) => format!(
+            "a policy for {} looks at no column of a row: whoever it lets in sees those of all tenants",
+            listed(&commands)
+        ),
+        (None, None) => return None,
+    };
+    let comparison = subject.comparison(table);
+    let finding = Finding::new(READS, &table.display, why).mend(format!(
+        "CREATE POLICY tenant_isolation_always ON {} AS RESTRICTIVE FOR ALL TO PUBLIC \
+         USING ({comparison}) WITH CHECK ({comparison});",
+        table.display
+    ));
+    Some(finding.advise("if such rows are meant to be seen, allow this finding and say by whom"))
+}
+
+/// The uses for which a permissive policy lets rows through, whichever they are, and no restrictive
+/// one looks at them.
+fn blind(catalog: &Catalog, table: &Relation, open: &[&Effective]) -> Option<Vec<Command>> {
+    let policies = catalog.policies.get(&table.oid)?;
+    let mut commands = Vec::new();
+    for effective in open {
+        for command in &effective.commands {
+            let mut applying = policies.iter().filter(|policy| {
+                catalog.applies(policy, effective.role) && command.expression(policy).is_some()
+            });
+            let looks = |policy: &crate::audit::catalog::Policy| !policy.columns.is_empty();
+            if applying
+                .clone()
+                .any(|policy| !policy.permissive && looks(policy))
+            {
+                continue;
+            }
+            let is_blind = applying.any(|policy| {
+                policy.permissive && !looks(policy) && command.expression(policy) != Some("false")
+            });
+            if is_blind && !commands.contains(command) {
+                commands.push(*command);
+            }
+        }
+    }
+    (!commands.is_empty()).then_some(commands)
+}
+
+/// A table that has policies and no tenant column.
+fn without_tenant(catalog: &Catalog, table: &Relation, findings: &mut Vec<Finding>) {
+    if !catalog.is_reachable(table) || catalog.reach.contains(table.owner) && !table.forced {
+        return;
+    }
+    let all = predicate::effective(catalog, table);
+    let open: Vec<_> = all
+        .iter()
+        .filter(|of| of.predicate != "((false))")
+        .collect();
+    if open.is_empty() {
+        return;
+    }
+    findings.push(match blind(catalog, table, &open) {
+        Some(commands) => {
+            let why = format!(
+                "it has no tenant column, and a policy for {} looks at no column of a row: whoever it lets \
+                 in sees all",
+                listed(&commands)
+            );
+            super::revoke(catalog, table, Finding::new(READS, &table.display, why)).advise(
+                "name it as a global table if it is everybody's; else give it the tenant column, or \
+                 a policy that asks a table which has it for the row that this one belongs to",
+            )
+        }
+        None => not_proven(table, &open, "it has no tenant column"),
+    });
 }
 
 fn through(

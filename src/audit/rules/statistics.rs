@@ -7,6 +7,7 @@ use crate::audit::finding::Finding;
 use crate::audit::rule::Rule;
 use crate::audit::severity::Severity::{Info, Low, Medium};
 use crate::audit::subject::Subject;
+use crate::audit::unseen::Unseen;
 use crate::quote;
 
 const PAGE: &str = "statistics";
@@ -26,15 +27,18 @@ const PARTITION_SIZES: Rule = Rule::new(
 
 pub(super) const RULES: &[Rule] = &[COMMON_VALUES, PARTITION_SIZES];
 
-pub(super) fn judge(catalog: &Catalog, subject: &Subject) -> Vec<Finding> {
+pub(super) fn judge(
+    catalog: &Catalog,
+    subject: &Subject,
+    unseen: &mut Vec<Unseen>,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     match &catalog.statistics {
         Some(statistics) => common_values(catalog, subject, statistics, &mut findings),
-        None => findings.push(Finding::new(
-            COMMON_VALUES,
+        None => unseen.push(Unseen::new(
             "pg_statistic",
-            "the auditor's role may not see what the planner knows: nobody can tell which values EXPLAIN gives away",
-        ).severity_of(Info)),
+            "only a superuser sees which values the planner knows, and EXPLAIN gives away",
+        )),
     }
     for (table, partitioning) in &catalog.partitionings {
         let Some(table) = catalog.relations.get(table) else {

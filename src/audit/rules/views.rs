@@ -79,7 +79,6 @@ pub(super) async fn judge(
         }
         match relation.kind {
             Kind::View => {
-                let bound = bound(catalog, subject, helpers, relation);
                 for behind in behind(catalog, relation) {
                     let (Some(owner), Some(table)) =
                         (behind.owner, catalog.relations.get(&behind.table))
@@ -93,9 +92,11 @@ pub(super) async fn judge(
                         view: relation,
                         table,
                         owner,
-                        bound,
+                        catalog,
+                        subject,
+                        helpers,
                     };
-                    findings.extend(shown.judge(session, catalog, subject, owners).await?);
+                    findings.extend(shown.judge(session, owners).await?);
                 }
             }
             Kind::MaterializedView => materialized(catalog, subject, relation, &mut findings),
@@ -150,37 +151,39 @@ fn behind(catalog: &Catalog, view: &Relation) -> BTreeSet<Behind> {
     found
 }
 
-/// Whether a view holds rows back by its own condition.
-fn bound(catalog: &Catalog, subject: &Subject, helpers: &Helpers, view: &Relation) -> bool {
-    let known = subject.known(view, helpers);
-    catalog
-        .definitions
-        .get(&view.oid)
-        .is_some_and(|definition| predicate::is_bound_view(definition, &known))
-}
-
 /// A table that a view shows in the name of an owner.
 struct Shown<'a> {
     view: &'a Relation,
     table: &'a Relation,
     owner: Id,
-    /// Whether the view holds rows back by itself.
-    bound: bool,
+    catalog: &'a Catalog,
+    subject: &'a Subject,
+    helpers: &'a Helpers,
 }
 
 impl Shown<'_> {
     async fn judge(
         &self,
         session: &mut Session,
-        catalog: &Catalog,
-        subject: &Subject,
         owners: &mut Owners<'_>,
     ) -> Result<Option<Finding>, Error> {
-        let Self { view, table, .. } = *self;
+        let Self {
+            view,
+            table,
+            catalog,
+            subject,
+            ..
+        } = *self;
         let owner = catalog.role_display(self.owner);
         let is_of_tenants = subject.is_of_tenants(table);
+        let commands: Vec<_> = Command::ALL
+            .into_iter()
+            .filter(|command| catalog.holds(view, command.privilege()))
+            .collect();
+        let writes = commands.iter().any(|command| command.writes());
         if !table.row_security {
-            return Ok(match (is_of_tenants, self.bound) {
+            return Ok(match (is_of_tenants, self.is_bound()) {
+                (true, true) if writes && !self.checks() => self.without_check(),
                 (true, true) => self.without_barrier(),
                 (true, false) => {
                     let why = format!(
@@ -205,10 +208,6 @@ impl Shown<'_> {
                 }
             });
         }
-        let commands: Vec<_> = Command::ALL
-            .into_iter()
-            .filter(|command| catalog.holds(view, command.privilege()))
-            .collect();
         let rows = owners
             .rows(session, table, self.owner, Caller::View, &commands)
             .await?;
@@ -216,7 +215,10 @@ impl Shown<'_> {
         let finding = |why: String| Finding::new(BYPASSES, &view.display, why);
         Ok(match rows {
             Rows::Held => None,
-            Rows::Exempt(_) | Rows::Through(_) if self.bound => self.without_barrier(),
+            Rows::Exempt(_) | Rows::Through(_) if self.is_bound() && writes && !self.checks() => {
+                self.without_check()
+            }
+            Rows::Exempt(_) | Rows::Through(_) if self.is_bound() => self.without_barrier(),
             Rows::Exempt(why) => Some(self.invoke(catalog, finding(format!("{reads}, {why}")))),
             Rows::Through(witness) => {
                 let why = format!(
@@ -231,6 +233,16 @@ impl Shown<'_> {
         })
     }
 
+    /// Whether the view holds the rows back by its own condition. It reads nothing else: what a view
+    /// between them calls the tenant column may be another one.
+    fn is_bound(&self) -> bool {
+        let known = self.subject.known(self.table, self.helpers);
+        let reads = self.catalog.views.get(&self.view.oid);
+        let definition = self.catalog.definitions.get(&self.view.oid);
+        reads.is_some_and(|reads| *reads == [self.table.oid])
+            && definition.is_some_and(|definition| predicate::is_bound_view(definition, &known))
+    }
+
     /// The rights of whoever asks, instead of the owner's.
     fn invoke(&self, catalog: &Catalog, finding: Finding) -> Finding {
         match catalog.version < 150_000 {
@@ -241,6 +253,25 @@ impl Shown<'_> {
                 self.view.display
             )),
         }
+    }
+
+    /// Whether what is written through the view has to meet its condition.
+    fn checks(&self) -> bool {
+        let mut options = self.view.options.iter();
+        options.any(|option| option.starts_with("check_option="))
+    }
+
+    fn without_check(&self) -> Option<Finding> {
+        let Self { view, table, .. } = self;
+        let why = format!(
+            "it holds rows of {} back when they are read, and takes those of other tenants when they are \
+             written: it is not WITH CHECK OPTION",
+            table.display
+        );
+        Some(Finding::new(BYPASSES, &view.display, why).mend(format!(
+            "ALTER VIEW {} SET (check_option = cascaded);",
+            view.display
+        )))
     }
 
     fn without_barrier(&self) -> Option<Finding> {
@@ -286,7 +317,12 @@ fn rules(catalog: &Catalog, subject: &Subject, findings: &mut Vec<Finding>) {
         let Some(table) = catalog.relations.get(&rule.relation) else {
             continue;
         };
-        if !subject.is_of_tenants(table) {
+        let writes = || {
+            let mut privileges = ["INSERT", "UPDATE", "DELETE"].into_iter();
+            privileges.any(|privilege| catalog.holds(table, privilege))
+        };
+        let is_view = table.kind == Kind::View;
+        if !subject.is_of_tenants(table) && !(is_view && writes()) {
             continue;
         }
         let others = rule
@@ -295,7 +331,9 @@ fn rules(catalog: &Catalog, subject: &Subject, findings: &mut Vec<Finding>) {
             .filter_map(|oid| catalog.relations.get(oid));
         let open: Vec<_> = others
             .filter(|other| {
-                other.kind.has_rows() && !(subject.is_of_tenants(other) && other.row_security)
+                let is_open = !(subject.is_of_tenants(other) && other.row_security)
+                    || is_view && catalog.is_exempt(table.owner, other);
+                other.kind.has_rows() && !subject.is_global(other) && is_open
             })
             .map(|other| other.display.as_str())
             .collect();
