@@ -107,7 +107,11 @@ fn spread(functions: &mut [Function]) {
     }
     let mut open = Vec::new();
     for function in &mut *functions {
-        function.called = function.called_from.iter().filter_map(caller).collect();
+        function.called = function
+            .called_from
+            .iter()
+            .filter_map(|catalog| caller(catalog))
+            .collect();
         open.extend(function.called.iter().map(|caller| (function.oid, *caller)));
     }
     while let Some((function, caller)) = open.pop() {
@@ -120,8 +124,8 @@ fn spread(functions: &mut [Function]) {
     }
 }
 
-fn caller(catalog: &String) -> Option<Caller> {
-    match catalog.as_str() {
+fn caller(catalog: &str) -> Option<Caller> {
+    match catalog {
         "pg_policy" => Some(Caller::Policy),
         "pg_event_trigger" => Some(Caller::EventTrigger),
         "pg_trigger" => Some(Caller::Trigger),
