@@ -25,6 +25,7 @@ A configuration file says the same as options do, and more. They win where both 
   tenant_setting = \"app.tenant_id\"        # this, user_setting and further_settings: what
   user_setting = \"app.user_id\"            # the context is read from
   further_settings = [\"app.request_id\"]
+  sealed = true                           # signed contexts only: the keys are your service's
   tables = [\"app.cases\", \"app.invoices\"]
   reference_tables = [\"app.countries\"]
   authorization = true                    # also number_series, trail

@@ -23,6 +23,7 @@ pub(crate) struct Configuration {
     tenant_setting: Option<String>,
     user_setting: Option<String>,
     further_settings: Vec<String>,
+    sealed: bool,
     pub(crate) tables: Vec<String>,
     pub(crate) reference_tables: Vec<String>,
     pub(crate) authorization: bool,
@@ -143,6 +144,9 @@ impl Configuration {
                     Some(Type::Text) | None => TenantType::Text,
                 },
             );
+        }
+        if self.sealed {
+            installation = installation.sealed();
         }
         Ok(installation)
     }

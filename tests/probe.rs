@@ -44,6 +44,18 @@ const SEEN: &[(&str, &str, &str)] = &[
     ("k01", "key-across-tenants", "app.project"),
     ("k02", "foreign-key-across-tenants", "app.task"),
     ("k03", "foreign-key-across-tenants", "app.task"),
+    ("o01", "view-bypasses-policies", "app.report"),
+    ("o03", "view-bypasses-policies", "app.report"),
+    ("o04", "view-bypasses-policies", "app.report"),
+    ("o05", "function-bypasses-policies", "app.archived()"),
+    ("x03", "policy-lets-foreign-rows-through", "app.project"),
+    ("x04", "policy-lets-foreign-rows-through", "app.project"),
+    ("x05", "policy-lets-foreign-rows-through", "app.doc"),
+    ("x06", "policy-lets-foreign-rows-through", "app.doc"),
+    ("x08", "view-bypasses-policies", "app.mine"),
+    ("x09", "view-bypasses-policies", "app.mine"),
+    ("x10", "view-bypasses-policies", "app.mine"),
+    ("x17", "table-partition-open", "app.old_note"),
 ];
 
 /// Holes that only the catalog shows, and why no statement of the probe gets through.
@@ -70,12 +82,39 @@ const UNSEEN: &[(&str, &str)] = &[
     ("v06", "it calls no function on rows that it does not see"),
     ("v13", "it is about other sessions"),
     ("k05", "a sequence has no rows of tenants"),
+    ("d01", "no table is made"),
+    ("d02", "no table is made"),
+    ("e01", "no function is replaced"),
+    ("e02", "no function is replaced"),
+    ("e03", "no name is put in front of another"),
+    ("g01", "no parameter is set"),
+    ("k01b", "the value of a key is not shown"),
+    ("k10", "it is about estimates"),
+    ("k10b", "it is about estimates"),
+    ("k12", "a size is no row"),
+    ("o02", "it returns sums, by which no row is known again"),
+    ("p03", "nobody subscribes"),
+    ("q01", "it is slow, and nothing else"),
+    ("q02", "it is slow, and nothing else"),
+    ("q03", "it is slow, and nothing else"),
+    ("q04", "it is slow, and nothing else"),
+    ("s17", "no transaction is prepared"),
+    ("x01", "it has no tenant column"),
+    ("x02", "no tenant is made up that a policy names"),
+    ("x11", "it takes no row"),
+    ("x12", "it takes arguments that are not made up"),
+    ("x13", "a rule that takes along is not followed"),
+    ("x14", "it has no tenant column"),
+    ("x15", "it has no tenant column"),
+    ("x16", "it has no tenant column"),
+    ("x18", "no function is replaced"),
 ];
 
 /// Designs of the corpus that look wrong and are not.
 const SOUND: &[&str] = &[
     "t04", "t07b", "t12b", "v03b", "v10", "v11", "v12", "v13b", "k11", "k13", "s02", "s07", "s20",
-    "s21",
+    "s21", "p02", "d03", "q05", "y01", "y02", "y03", "y04", "y05", "y06", "y07", "y08", "y09",
+    "y10", "o11", "o12", "o13", "o14",
 ];
 
 /// How the witness of the probe begins.
@@ -122,9 +161,7 @@ async fn it_gets_through_each_hole_that_statements_can_use_and_leaves_nothing() 
                 "{id}: {rule} at {object} is a finding twice:\n{report}"
             ));
         }
-        if before != snapshot(&specimen).await {
-            complaints.push(format!("{id}: something was left behind"));
-        }
+        complaints.extend(left_behind(id, &before, &snapshot(&specimen).await));
         specimen.drop().await;
     }
     for (id, why) in UNSEEN.iter().filter(|(id, _)| is_meant(id)) {
@@ -137,9 +174,7 @@ async fn it_gets_through_each_hole_that_statements_can_use_and_leaves_nothing() 
         if !found.is_empty() {
             complaints.push(format!("{id} is seen, though {why}: {found:?}:\n{report}"));
         }
-        if before != snapshot(&specimen).await {
-            complaints.push(format!("{id}: something was left behind"));
-        }
+        complaints.extend(left_behind(id, &before, &snapshot(&specimen).await));
         specimen.drop().await;
     }
     assert!(complaints.is_empty(), "\n{}", complaints.join("\n\n"));
@@ -158,9 +193,7 @@ async fn it_gets_through_nothing_that_is_sound() {
         if report.has(Severity::Low) || !witnessed(&report).is_empty() {
             complaints.push(format!("{id}:\n{report}"));
         }
-        if before != snapshot(&specimen).await {
-            complaints.push(format!("{id}: something was left behind"));
-        }
+        complaints.extend(left_behind(id, &before, &snapshot(&specimen).await));
         specimen.drop().await;
     }
     assert!(complaints.is_empty(), "\n{}", complaints.join("\n\n"));
@@ -187,9 +220,7 @@ async fn the_application_roles_own_pool_gets_through_as_well() {
         if !witnessed(&report).contains(&(rule, object)) {
             complaints.push(format!("{id}: not {rule} at {object}:\n{report}"));
         }
-        if before != snapshot(&specimen).await {
-            complaints.push(format!("{id}: something was left behind"));
-        }
+        complaints.extend(left_behind(id, &before, &snapshot(&specimen).await));
         specimen.drop().await;
     }
     assert!(complaints.is_empty(), "\n{}", complaints.join("\n\n"));
@@ -264,26 +295,25 @@ async fn what_only_the_probe_sees_is_a_finding_and_what_it_cannot_see_is_told() 
     let installation = Installation::new("app").tenant_column("tenant_id", TenantType::Text);
     let world = world_with(installation, &[]).await;
     let mut admin = world.admin().await;
-    // A procedure with its owner's rights is known by the catalog unless the owner is one for whom
-    // policies hold: and then the policy for that owner lets all through.
+    // Whose rows a function reads that changes the context in a text which it puts together, no catalog
+    // tells.
+    let other = "EXECUTE 'SELECT set_' || 'config(''app.tenant_id'', $1, true)' USING tenant;";
     admin
-        .execute(
-            "DROP TABLE plain; CREATE ROLE keeper; GRANT USAGE ON SCHEMA public TO keeper; \
-             GRANT SELECT, DELETE ON notes TO keeper; \
-             DROP POLICY tenantry_backstop ON notes; \
-             CREATE POLICY keeper ON notes TO keeper USING (true); \
-             CREATE FUNCTION kept() RETURNS SETOF notes LANGUAGE sql SECURITY DEFINER \
-               SET search_path = pg_catalog, public, pg_temp AS 'SELECT * FROM notes'; \
-             CREATE PROCEDURE clear() LANGUAGE sql SECURITY DEFINER \
-               SET search_path = pg_catalog, public, pg_temp AS 'DELETE FROM notes'; \
+        .execute(AssertSqlSafe(format!(
+            "DROP TABLE plain; \
+             CREATE FUNCTION kept() RETURNS SETOF notes LANGUAGE plpgsql AS $$ DECLARE tenant text; \
+               BEGIN FOREACH tenant IN ARRAY ARRAY['audit_a', 'audit-b'] LOOP {other} \
+                 RETURN QUERY SELECT * FROM notes; END LOOP; END $$; \
+             CREATE PROCEDURE clear() LANGUAGE plpgsql AS $$ DECLARE tenant text; \
+               BEGIN FOREACH tenant IN ARRAY ARRAY['audit_a', 'audit-b'] LOOP {other} \
+                 DELETE FROM notes; END LOOP; END $$; \
              CREATE FUNCTION slow() RETURNS text LANGUAGE sql AS $$ SELECT pg_sleep(60)::text $$; \
              CREATE FUNCTION picky(a int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$; \
-             ALTER FUNCTION kept() OWNER TO keeper; ALTER PROCEDURE clear() OWNER TO keeper; \
              CREATE TABLE odd (tenant_id text NOT NULL, place point NOT NULL); \
              ALTER TABLE odd ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; \
              CREATE POLICY own ON odd USING (tenant_id = nullif(current_setting('app.tenant_id', true), '')); \
-             GRANT SELECT ON odd TO app",
-        )
+             GRANT SELECT ON odd TO app"
+        )))
         .await
         .expect("a schema");
     let pool = PgPool::connect_with(world.admin.clone()).await;
@@ -307,10 +337,20 @@ async fn what_only_the_probe_sees_is_a_finding_and_what_it_cannot_see_is_told() 
     // Functions are called if that was asked for, and else are not.
     let report = auditor.probe(&pool, &Probe::of(database)).await;
     assert!(witnessed(&report.expect("probed")).is_empty());
-    admin
-        .execute("DROP OWNED BY keeper; DROP ROLE keeper")
-        .await
-        .expect("dropped");
+}
+
+/// Holes and designs with views through which rows can be made, and which do not show the column that is
+/// counted: the server counts it.
+const COUNTED: &[&str] = &["x10", "y04"];
+
+fn left_behind(id: &str, before: &[String], after: &[String]) -> Option<String> {
+    let lines = |lines: &[String]| -> BTreeSet<String> {
+        let is_meant = |line: &&String| !COUNTED.contains(&id) || !line.starts_with("sequence ");
+        lines.iter().filter(is_meant).cloned().collect()
+    };
+    let (before, after) = (lines(before), lines(after));
+    let different: Vec<_> = before.symmetric_difference(&after).collect();
+    (!different.is_empty()).then(|| format!("{id}: left behind {different:?}"))
 }
 
 /// How many rows there are, where sequences are, and what the catalog says.

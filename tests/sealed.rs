@@ -17,7 +17,6 @@ mod judged;
 #[path = "sealed/keys.rs"]
 mod keys;
 #[path = "support/pgbouncer.rs"]
-#[expect(dead_code, reason = "one way to be between is enough here")]
 mod pgbouncer;
 #[path = "sealed/served.rs"]
 mod served;

@@ -399,13 +399,18 @@ pub(super) fn plain_context(settings: &ContextSettings) -> String {
 }
 
 /// Whether a database is sealed, and whether whoever asks may seal what is made up, because the key
-/// is there to be read. Asks the catalog alone.
+/// is there to be read. Asks the catalog alone, and by no name that the role would have to be allowed to
+/// look up.
 #[cfg(any(feature = "testing", feature = "audit"))]
 pub(crate) const LOOK: &str = "\
 SELECT EXISTS (
-    SELECT FROM pg_catalog.pg_proc WHERE oid = to_regprocedure('tenantry.current_tenant()') AND prosecdef),
-  coalesce(has_table_privilege(to_regclass('tenantry.server_key'), 'SELECT')
-    AND NOT row_security_active(to_regclass('tenantry.server_key')), false)";
+    SELECT FROM pg_proc AS f JOIN pg_namespace AS n ON n.oid = f.pronamespace
+    WHERE n.nspname = 'tenantry' AND f.proname = 'current_tenant' AND f.pronargs = 0 AND f.prosecdef),
+  coalesce((
+    SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+      AND NOT row_security_active(c.oid)
+    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'tenantry' AND c.relname = 'server_key'), false)";
 
 /// Seals what the plain settings say, for those who make contexts up: tests of users, and audits. To be
 /// run in a transaction whose search path is pinned to `pg_catalog`.

@@ -255,15 +255,6 @@ async fn run(connection: &mut PgConnection, sql: &str) -> Result<Option<String>,
         .last())
 }
 
-/// The ids of all that there is.
-pub(crate) fn files() -> Vec<String> {
-    let files = std::fs::read_dir(folder()).expect("a folder");
-    let path = |file: std::io::Result<std::fs::DirEntry>| file.expect("a file").path();
-    files
-        .filter_map(|file| Some(path(file).file_stem()?.to_str()?.to_owned()))
-        .collect()
-}
-
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/audit/corpus")
 }

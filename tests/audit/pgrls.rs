@@ -10,7 +10,7 @@ use tenantry::audit::{Auditor, Severity};
 use tenantry::sql::{Installation, TenantType};
 use tokio::process::Command;
 
-use crate::corpus::{self, Bench, Specimen};
+use crate::corpus::{Bench, Specimen};
 use crate::folder::Folder;
 use crate::support::world_with;
 use crate::{HOLES, SOUND};
