@@ -63,7 +63,8 @@ fn main() {
         let ways = |operation: fn(&'static Ways, u64) -> Operation| {
             std::array::from_fn::<_, 2, _>(|n| Way::in_turn(grounds[n], NAMES[n], operation))
         };
-        let compared: [(&str, fn(&'static Ways, u64) -> Operation); 3] = [
+        type Compared = fn(&'static Ways, u64) -> Operation;
+        let compared: [(&str, Compared); 3] = [
             ("statement", |ways, i| Box::pin(statement(ways, i))),
             ("transaction with one read", |ways, i| {
                 Box::pin(one_read(ways, i))

@@ -52,6 +52,7 @@ const SEEN: &[(&str, &str, &str)] = &[
     ("x04", "policy-lets-foreign-rows-through", "app.project"),
     ("x05", "policy-lets-foreign-rows-through", "app.doc"),
     ("x06", "policy-lets-foreign-rows-through", "app.doc"),
+    ("x07", "policy-lets-foreign-rows-through", "app.\"Odd Table\""),
     ("x08", "view-bypasses-policies", "app.mine"),
     ("x09", "view-bypasses-policies", "app.mine"),
     ("x10", "view-bypasses-policies", "app.mine"),
@@ -108,6 +109,7 @@ const UNSEEN: &[(&str, &str)] = &[
     ("x15", "it has no tenant column"),
     ("x16", "it has no tenant column"),
     ("x18", "no function is replaced"),
+    ("p01", "nobody subscribes"),
 ];
 
 /// Designs of the corpus that look wrong and are not.

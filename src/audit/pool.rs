@@ -62,7 +62,7 @@ pub(super) async fn look(
         let distinct: BTreeSet<_> = backends.iter().collect();
         let mut shares_sessions = distinct.len() < backends.len();
         for _ in 0..ROUNDS {
-            let asked = connections.iter_mut().map(|connection| backend(connection));
+            let asked = connections.iter_mut().map(backend);
             let now = try_join_all(asked).await?;
             shares_sessions |= now != backends;
             backends = now;

@@ -264,7 +264,7 @@ const HOLES: &[(&str, &str)] = &[
         "CREATE MATERIALIZED VIEW shop.m AS SELECT name FROM shop.projects; GRANT SELECT ON shop.m TO @app",
     ),
     (
-        "policy-lets-foreign-rows-through",
+        "view-bypasses-policies",
         "CREATE POLICY owner_sees_all ON shop.projects FOR SELECT TO @owner USING (true); \
         CREATE VIEW shop.v AS SELECT * FROM shop.projects; ALTER VIEW shop.v OWNER TO @owner; GRANT SELECT ON shop.v TO @app",
     ),

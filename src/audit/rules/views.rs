@@ -332,8 +332,9 @@ fn rules(catalog: &Catalog, subject: &Subject, findings: &mut Vec<Finding>) {
             .filter_map(|oid| catalog.relations.get(oid));
         let open: Vec<_> = others
             .filter(|other| {
+                // What its owner may see and write is what the owner of the table or view may.
                 let is_open = !(subject.is_of_tenants(other) && other.row_security)
-                    || is_view && catalog.is_exempt(table.owner, other);
+                    || catalog.is_exempt(table.owner, other);
                 other.kind.has_rows() && !subject.is_global(other) && is_open
             })
             .map(|other| other.display.as_str())
