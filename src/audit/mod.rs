@@ -190,7 +190,6 @@ impl Auditor {
         #[cfg(feature = "testing")]
         let reviewed = self.reviewed(&mut session, &catalog).await?;
         session.end().await;
-        #[cfg_attr(not(feature = "testing"), expect(unused_variables))]
         let probed = match probe {
             Some(probe) => {
                 let patience = self.patience;
