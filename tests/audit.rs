@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use corpus::Bench;
+use corpus::{Bench, SOUND};
 use sqlx::{AssertSqlSafe, Executor as _, PgPool};
 use support::world_with;
 use tenantry::audit::{AuditConfig, Auditor, Severity};
@@ -166,13 +166,6 @@ const CATALOGUE: &[&str] = &[
 
 /// Before PostgreSQL 15 nobody is granted a parameter, and no view has the rights of who asks it.
 const SINCE_15: &[&str] = &["g01", "y09"];
-
-/// Designs of the corpus that look wrong and are not.
-const SOUND: &[&str] = &[
-    "t04", "t07b", "t12b", "v03b", "v10", "v11", "v12", "v13b", "k11", "k13", "s02", "s07", "s20",
-    "s21", "p02", "d03", "q05", "y01", "y02", "y03", "y04", "y05", "y06", "y07", "y08", "y09",
-    "y10", "o11", "o12", "o13", "o14",
-];
 
 #[tokio::test]
 async fn each_hole_is_found_and_what_is_said_to_mend_it_does() {

@@ -10,10 +10,10 @@ use tenantry::audit::{Auditor, Severity};
 use tenantry::sql::{Installation, TenantType};
 use tokio::process::Command;
 
-use crate::corpus::{Bench, Specimen};
+use crate::HOLES;
+use crate::corpus::{Bench, SOUND, Specimen};
 use crate::folder::Folder;
 use crate::support::world_with;
-use crate::{HOLES, SOUND};
 
 /// That `countries` is everybody's it has to be told, as our auditor has.
 const CONFIGURATION: &str = "[lint.rules.SEC001]\nallowlist = [\"public.countries\"]\n";
