@@ -251,8 +251,7 @@ impl Session {
         sql: &str,
         line: &str,
     ) -> Result<Result<bool, String>, Error> {
-        let becoming = self.becoming(who);
-        if let Err(code) = refusal(self.ask(becoming).await)? {
+        if let Err(code) = self.step(who, "").await? {
             return Ok(Err(code));
         }
         // Refused before its first byte, it leaves an answer behind that sqlx does not expect.
@@ -274,8 +273,7 @@ impl Session {
         sql: &str,
         lines: &str,
     ) -> Result<Result<u64, String>, Error> {
-        let becoming = self.becoming(who);
-        if let Err(code) = refusal(self.ask(becoming).await)? {
+        if let Err(code) = self.step(who, "").await? {
             return Ok(Err(code));
         }
         let mut copy = match self.connection.copy_in_raw(sql).await {

@@ -251,11 +251,16 @@ impl Catalog {
             }
     }
 
-    /// Whether rows can be read or written at all.
-    pub(super) fn is_reachable(&self, relation: &Relation) -> bool {
-        ["SELECT", "INSERT", "UPDATE", "DELETE"]
+    /// Whether rows can be made, changed or removed.
+    pub(super) fn is_writable(&self, relation: &Relation) -> bool {
+        ["INSERT", "UPDATE", "DELETE"]
             .into_iter()
             .any(|privilege| self.holds(relation, privilege))
+    }
+
+    /// Whether rows can be read or written at all.
+    pub(super) fn is_reachable(&self, relation: &Relation) -> bool {
+        self.holds(relation, "SELECT") || self.is_writable(relation)
     }
 
     pub(super) fn may_create_in(&self, schema: &Schema) -> bool {

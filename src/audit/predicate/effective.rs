@@ -14,37 +14,15 @@ pub(in crate::audit) struct Effective {
 /// holds rows back. Those that are the same are one. Uses that no policy allows are left out: no row
 /// passes.
 pub(in crate::audit) fn effective(catalog: &Catalog, table: &Relation) -> Vec<Effective> {
-    let policies = catalog
-        .policies
-        .get(&table.oid)
-        .map_or(&[][..], Vec::as_slice);
-    let mut all: Vec<Effective> = Vec::new();
-    for role in catalog.reach.roles() {
-        if catalog.is_above_policies(role) {
-            continue;
-        }
-        for command in Command::ALL {
-            if !catalog.holds(table, command.privilege()) {
-                continue;
-            }
-            let applying = policies
-                .iter()
-                .filter(|policy| catalog.applies(policy, role));
-            let Some(predicate) = predicate(applying, command) else {
-                continue;
-            };
-            match all.iter_mut().find(|other| other.predicate == predicate) {
-                Some(other) if other.commands.contains(&command) => {}
-                Some(other) => other.commands.push(command),
-                None => all.push(Effective {
-                    role,
-                    commands: vec![command],
-                    predicate,
-                }),
-            }
-        }
-    }
-    all
+    let roles = catalog.reach.roles();
+    let roles = roles.filter(|role| !catalog.is_above_policies(*role));
+    let uses = roles.flat_map(|role| {
+        let commands = Command::ALL.into_iter();
+        commands
+            .filter(|command| catalog.holds(table, command.privilege()))
+            .map(move |command| (role, role, command))
+    });
+    put_together(catalog, table, uses)
 }
 
 /// The same for one role, which need not be one of ours, and for these uses. Evaluated as `asker`.
@@ -55,23 +33,34 @@ pub(in crate::audit) fn effective_for(
     asker: Id,
     commands: &[Command],
 ) -> Vec<Effective> {
+    let uses = commands.iter().map(|command| (role, asker, *command));
+    put_together(catalog, table, uses)
+}
+
+/// Of whose policies hold, who is asked as, and what for.
+fn put_together(
+    catalog: &Catalog,
+    table: &Relation,
+    uses: impl Iterator<Item = (Id, Id, Command)>,
+) -> Vec<Effective> {
     let policies = catalog
         .policies
         .get(&table.oid)
         .map_or(&[][..], Vec::as_slice);
     let mut all: Vec<Effective> = Vec::new();
-    for command in commands {
+    for (role, asker, command) in uses {
         let applying = policies
             .iter()
             .filter(|policy| catalog.applies(policy, role));
-        let Some(predicate) = predicate(applying, *command) else {
+        let Some(predicate) = predicate(applying, command) else {
             continue;
         };
         match all.iter_mut().find(|other| other.predicate == predicate) {
-            Some(other) => other.commands.push(*command),
+            Some(other) if other.commands.contains(&command) => {}
+            Some(other) => other.commands.push(command),
             None => all.push(Effective {
                 role: asker,
-                commands: vec![*command],
+                commands: vec![command],
                 predicate,
             }),
         }

@@ -9,34 +9,42 @@ use crate::audit::subject::Subject;
 use crate::error::Error;
 use crate::sql::own;
 
-/// Those that return what a setting holds, and nothing where it is empty, as the server writes them,
-/// with that setting. They are asked, as the role that policies hold for, in each context.
-pub(in crate::audit) async fn helpers(
+/// What functions without arguments, which policies call, answer: each as the server writes its name.
+#[derive(Debug, Default)]
+pub(in crate::audit) struct Answers {
+    /// Those that return what a setting holds, and nothing where it is empty, with that setting.
+    pub(in crate::audit) helpers: BTreeMap<String, String>,
+    /// Calls of those that return the tenant of the context, and another one where there is none.
+    pub(in crate::audit) defaulting: Vec<String>,
+}
+
+/// Each is asked as the role that policies hold for, without a context and in one.
+pub(in crate::audit) async fn answers(
     session: &mut Session,
     catalog: &Catalog,
     subject: &Subject,
-) -> Result<BTreeMap<String, String>, Error> {
-    let mut helpers = BTreeMap::new();
+) -> Result<Answers, Error> {
+    let mut answers = Answers::default();
     let Some(role) = catalog
         .reach
         .own()
         .find_map(|role| catalog.roles.get(&role))
     else {
-        return Ok(helpers);
+        return Ok(answers);
     };
     let verified = format!("{}.{}", own::SCHEMA, own::TENANT);
     for helper in &catalog.helpers {
         if session.trusts_seal() && helper.name == verified && is_sealed(catalog) {
             let setting = subject.key_settings().next().map(str::to_owned);
-            helpers.extend(setting.map(|setting| (helper.name.clone(), setting)));
+            let trusted = setting.map(|setting| (helper.name.clone(), setting));
+            answers.helpers.extend(trusted);
             continue;
         }
         let Some(tenants) = Tenants::of(&[(&helper.base_type, &helper.category)], None) else {
             continue;
         };
         for setting in subject.key_settings() {
-            let mut is_context = true;
-            for context in [Context::Empty, Context::Own] {
+            let mut answer = async |context| {
                 let settings = tenants.settings(context, &[setting], &[]);
                 let who = As {
                     role: Some(&role.name),
@@ -45,23 +53,27 @@ pub(in crate::audit) async fn helpers(
                 };
                 let sql = format!("SELECT {}()::text", helper.name);
                 let answer = session.attempt(who, &sql).await?;
-                let value = answer.map(|rows| rows.into_iter().flatten().next().flatten());
-                is_context &= match (context, value) {
-                    (Context::Own, Ok(value)) => {
-                        value.as_deref() == tenants.own().first().map(String::as_str)
-                    }
-                    (Context::Own, Err(_)) => false,
-                    // Nothing, or it refuses to work without a tenant.
-                    (_, Ok(value)) => value.is_none(),
-                    (_, Err(_)) => true,
-                };
-            }
-            if is_context {
-                helpers.insert(helper.name.clone(), setting.to_owned());
+                Ok::<_, Error>(answer.map(|rows| rows.into_iter().flatten().next().flatten()))
+            };
+            let without = answer(Context::Empty).await?;
+            let with = answer(Context::Own).await?;
+            let is_own = with.is_ok_and(|with| with.as_ref() == tenants.own().first());
+            match without {
+                _ if !is_own => {}
+                // Nothing, or it refuses to work without a tenant.
+                Ok(None) | Err(_) => {
+                    answers
+                        .helpers
+                        .insert(helper.name.clone(), setting.to_owned());
+                }
+                Ok(Some(other)) if !other.is_empty() => {
+                    answers.defaulting.push(format!("{}()", helper.name));
+                }
+                Ok(Some(_)) => {}
             }
         }
     }
-    Ok(helpers)
+    Ok(answers)
 }
 
 /// Whether the function that verifies the seal is this crate's own. It refuses a context that was

@@ -42,11 +42,7 @@ impl<'a> Try<'a> {
     pub(super) fn tell_unwritten(&mut self) {
         let catalog = self.catalog;
         for view in self.relations().filter(|view| view.kind == Kind::View) {
-            let writes = ["INSERT", "UPDATE", "DELETE"];
-            if writes
-                .iter()
-                .any(|privilege| catalog.holds(view, privilege))
-            {
+            if catalog.is_writable(view) {
                 let why = "it was not written through: only a pool above policies sees what became of \
                            rows behind it";
                 self.unseen.push(Unseen::new(&view.display, why));

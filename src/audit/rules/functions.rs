@@ -154,19 +154,14 @@ fn instead<'a>(catalog: &'a Catalog, function: &Function) -> Option<&'a Relation
     triggers
         .filter(|trigger| trigger.instead && trigger.function == function.oid)
         .filter_map(|trigger| catalog.relations.get(&trigger.relation))
-        .find(|view| {
-            let mut privileges = ["INSERT", "UPDATE", "DELETE"].into_iter();
-            privileges.any(|privilege| catalog.holds(view, privilege))
-        })
+        .find(|view| catalog.is_writable(view))
 }
 
 /// Whether those who serve tenants can make a trigger call it.
 fn fires(catalog: &Catalog, function: &Function) -> bool {
     let writable = |relation: &Id| {
         catalog.relations.get(relation).is_some_and(|relation| {
-            ["INSERT", "UPDATE", "DELETE", "TRUNCATE"]
-                .into_iter()
-                .any(|privilege| catalog.holds(relation, privilege))
+            catalog.is_writable(relation) || catalog.holds(relation, "TRUNCATE")
         })
     };
     let makes = || {

@@ -98,8 +98,9 @@ pub(super) async fn judge(
     findings.extend(privileges::of_relations(catalog, subject));
     findings.extend(tables::judge(catalog, subject));
     session.be_impatient().await?;
-    let helpers = predicate::helpers(session, catalog, subject).await?;
-    findings.extend(policies::judge(session, catalog, subject, &helpers, unseen).await?);
+    let answers = predicate::answers(session, catalog, subject).await?;
+    findings.extend(policies::judge(session, catalog, subject, &answers, unseen).await?);
+    let helpers = answers.helpers;
     let mut owners = Owners::new(catalog, subject, &helpers);
     findings.extend(views::judge(session, catalog, subject, &helpers, &mut owners).await?);
     findings.extend(functions::judge(session, catalog, subject, &mut owners).await?);

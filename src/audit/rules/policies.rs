@@ -1,10 +1,11 @@
 //! Policies: what they let through.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::audit::catalog::{Catalog, Command, Relation};
 use crate::audit::finding::Finding;
-use crate::audit::predicate::{self, Effective, Evaluated, Passed};
+use crate::audit::predicate::{self, Answers, Effective, Evaluated, Passed};
 use crate::audit::rule::Rule;
 use crate::audit::samples::{Context, Whose};
 use crate::audit::session::Session;
@@ -61,11 +62,10 @@ pub(super) async fn judge(
     session: &mut Session,
     catalog: &Catalog,
     subject: &Subject,
-    helpers: &BTreeMap<String, String>,
+    answers: &Answers,
     unseen: &mut Vec<Unseen>,
 ) -> Result<Vec<Finding>, Error> {
     let mut findings = Vec::new();
-    let defaulting = predicate::defaulting(session, catalog, subject).await?;
     let unknown = catalog.own_relations().filter(|table| {
         table.kind.is_table()
             && table.row_security
@@ -82,7 +82,7 @@ pub(super) async fn judge(
             // No policy holds for its owner: that is said of the role.
             continue;
         }
-        let known = subject.known(table, helpers);
+        let known = subject.known(table, &answers.helpers);
         let all = predicate::effective(catalog, table);
         let open: Vec<_> = all
             .iter()
@@ -91,18 +91,25 @@ pub(super) async fn judge(
         if !open.is_empty() {
             // The same policies on columns of the same types let the same through.
             let alike = alike(catalog, subject, table, &open);
-            let evaluated = match evaluations.get(&alike) {
-                Some(evaluated) => Evaluated::clone(evaluated),
-                None => predicate::evaluate(session, catalog, subject, table, &open).await?,
+            let evaluated = match evaluations.entry(alike) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    new.insert(predicate::evaluate(session, catalog, subject, table, &open).await?)
+                }
             };
-            evaluations.insert(alike, evaluated.clone());
-            match evaluated {
+            match &*evaluated {
                 Evaluated::Passed(passed) => {
                     let count = findings.len();
-                    through(subject, table, &open, &passed, &mut findings);
+                    through(subject, table, &open, passed, &mut findings);
                     let is_proven = findings[count..].iter().any(|f| f.rule() == READS);
                     if !is_proven {
-                        findings.extend(suspected(catalog, subject, table, &open, &defaulting));
+                        findings.extend(suspected(
+                            catalog,
+                            subject,
+                            table,
+                            &open,
+                            &answers.defaulting,
+                        ));
                     }
                 }
                 Evaluated::NotJudged(why) => findings.push(not_proven(table, &open, why)),
@@ -110,19 +117,6 @@ pub(super) async fn judge(
             }
         }
         trusts(catalog, subject, table, &mut findings);
-    }
-    let tables = catalog.own_relations();
-    for table in tables.filter(|table| table.kind.is_table() && table.row_security) {
-        if subject.is_global(table) || subject.is_of_tenants(table) || !catalog.is_reachable(table)
-        {
-            continue;
-        }
-        let all = predicate::effective(catalog, table);
-        if !all.is_empty() {
-            let open: Vec<_> = all.iter().collect();
-            let why = "it has no column of the tenant's key that rows could be made up for";
-            findings.push(not_proven(table, &open, why));
-        }
     }
     Ok(findings)
 }

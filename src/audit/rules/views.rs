@@ -317,12 +317,8 @@ fn rules(catalog: &Catalog, subject: &Subject, findings: &mut Vec<Finding>) {
         let Some(table) = catalog.relations.get(&rule.relation) else {
             continue;
         };
-        let writes = || {
-            let mut privileges = ["INSERT", "UPDATE", "DELETE"].into_iter();
-            privileges.any(|privilege| catalog.holds(table, privilege))
-        };
         let is_view = table.kind == Kind::View;
-        let is_judged = subject.is_of_tenants(table) || is_view && writes();
+        let is_judged = subject.is_of_tenants(table) || is_view && catalog.is_writable(table);
         if !is_judged {
             continue;
         }
