@@ -52,10 +52,12 @@ async fn install(owner: &mut PgConnection, role: &str) -> Result<(), Failure> {
     ] {
         installation.table(table).apply(owner).await?;
     }
-    // What is booked stays. An invoice is changed by what is paid for it and by nothing else.
+    // What is booked stays. An invoice is changed by what is paid for it and by nothing else. Before
+    // PostgreSQL 15 anybody could make tables beside these.
     let privileges = format!(
         "REVOKE UPDATE, DELETE ON journal_entries, postings, payments, invoices FROM {role}; \
-         GRANT UPDATE (paid) ON invoices TO {role};"
+         GRANT UPDATE (paid) ON invoices TO {role}; \
+         REVOKE CREATE ON SCHEMA public FROM PUBLIC;"
     );
     owner.execute(AssertSqlSafe(privileges)).await?;
     Ok(())

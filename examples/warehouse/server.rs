@@ -122,11 +122,13 @@ async fn install(database: PgConnectOptions, role: &str, tenant: &TenantId) -> R
         .install(&mut owner)
         .await?;
     owner.execute(include_str!("tables.sql")).await?;
-    let grant = format!(
-        "GRANT SELECT, INSERT, UPDATE ON products, moves, orders TO {}",
+    // Before PostgreSQL 15 anybody could make tables beside these.
+    let privileges = format!(
+        "GRANT SELECT, INSERT, UPDATE ON products, moves, orders TO {}; \
+         REVOKE CREATE ON SCHEMA public FROM PUBLIC;",
         quote(role)
     );
-    owner.execute(AssertSqlSafe(grant)).await?;
+    owner.execute(AssertSqlSafe(privileges)).await?;
     sqlx::query(FIRST_PRODUCTS)
         .bind(tenant.as_str())
         .execute(&mut owner)
