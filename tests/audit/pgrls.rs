@@ -137,9 +137,6 @@ async fn the_comparison_is_as_documented() {
         let is_sound = title != "## Holes";
         tables += &format!("{title}\n\n| | tenantry | pgrls |\n|---|---|---|\n");
         for id in ids {
-            if id == "r07" && bench.version().await >= 160_000 {
-                continue;
-            }
             let Some(specimen) = bench.specimen(id).await else {
                 continue;
             };
