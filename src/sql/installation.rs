@@ -60,6 +60,7 @@ pub struct Installation {
     pub(super) column: TenantColumn,
     tenant: Option<TenantId>,
     pub(super) seal: Seal,
+    may_unseal: bool,
 }
 
 impl Installation {
@@ -77,6 +78,7 @@ impl Installation {
             },
             tenant: None,
             seal: Seal::None,
+            may_unseal: false,
         }
     }
 
@@ -121,9 +123,9 @@ impl Installation {
     /// and read the plain settings where there is no seal. In a policy write
     /// `(SELECT tenantry.current_tenant()::uuid)`, so that it is verified once a statement.
     ///
-    /// Installing again makes a database sealed, or without this no longer so, as a whole: the
-    /// policies of tables that [`table`](Self::table) was applied to change with it, each under an
-    /// `ACCESS EXCLUSIVE` lock. The key of the server and those of the processes stay.
+    /// A database is sealed as a whole: the policies of tables that [`table`](Self::table) was applied
+    /// to change with it, each under an `ACCESS EXCLUSIVE` lock. The way back is
+    /// [`unseal`](Self::unseal).
     ///
     /// A database that is in use is sealed in steps, each of which can be taken back: install with
     /// [`prepare_seal`](Self::prepare_seal) and add the key; deploy processes that sign; install
@@ -137,6 +139,16 @@ impl Installation {
     /// takes others as well. Policies read the plain settings, so it protects nothing yet.
     pub fn prepare_seal(mut self) -> Self {
         self.seal = Seal::Prepared;
+        self
+    }
+
+    /// Lets the installation take back what the database has of a seal: all of it, or with
+    /// [`prepare_seal`](Self::prepare_seal) the last step. Without this such an installation is
+    /// refused, so that nobody unseals a database who only forgot that it is sealed.
+    ///
+    /// Policies read the plain settings then. The key of the server and those of the processes stay.
+    pub fn unseal(mut self) -> Self {
+        self.may_unseal = true;
         self
     }
 
@@ -186,7 +198,7 @@ impl Installation {
     /// - [`ErrorKind::InvalidOption`] as for [`sql`](Self::sql);
     /// - [`ErrorKind::Installation`] if the database holds something that this installation would
     ///   break: a newer layout, other setting names, further settings that are not the first ones of
-    ///   this list, another tenant. The message says what to do, and nothing was changed;
+    ///   this list, another tenant, a seal. The message says what to do, and nothing was changed;
     /// - [`ErrorKind::Database`] if the server refused a statement, for want of a privilege for
     ///   example. Nothing was changed.
     ///
@@ -230,6 +242,7 @@ impl Installation {
         let body = [
             self.tables(),
             self.comparison(layout),
+            self.lowering(),
             seal::functions(&self.settings, self.seal),
             domain::checks(
                 &self.settings,
@@ -311,6 +324,21 @@ impl Installation {
             not_appended = Refusal::FurtherNotAppended.raise(),
             tenant_changed = Refusal::TenantChanged.raise(),
         )
+    }
+
+    /// Refuses to take a seal away that nobody said is to go.
+    fn lowering(&self) -> String {
+        let above = self.seal.above();
+        match self.may_unseal || above.is_empty() {
+            true => String::new(),
+            false => format!(
+                "  IF recorded.seal IN ({above}) THEN
+    {taken}
+  END IF;
+",
+                taken = Refusal::SealTaken.raise(),
+            ),
+        }
     }
 
     fn record(&self, oldest_layout: i32, layout: i32) -> String {

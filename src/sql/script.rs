@@ -27,10 +27,11 @@ pub(super) enum Refusal {
     DangerousRoleMissing,
     DangerousRoleOwns,
     OtherSeal,
+    SealTaken,
 }
 
 impl Refusal {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::RoleMissing,
         Self::ReaderMissing,
         Self::NewerLayout,
@@ -47,6 +48,7 @@ impl Refusal {
         Self::DangerousRoleMissing,
         Self::DangerousRoleOwns,
         Self::OtherSeal,
+        Self::SealTaken,
     ];
 
     /// An SQLSTATE of a class that neither the standard nor PostgreSQL uses.
@@ -68,6 +70,7 @@ impl Refusal {
             Self::DangerousRoleMissing => "TN014",
             Self::DangerousRoleOwns => "TN015",
             Self::OtherSeal => "TN016",
+            Self::SealTaken => "TN017",
         }
     }
 
@@ -124,6 +127,10 @@ impl Refusal {
             Self::OtherSeal => {
                 "the database is sealed and this installation is not, or the other way round: \
                  describe both alike, see Installation::sealed"
+            }
+            Self::SealTaken => {
+                "the database is sealed, or prepared for it, and this installation asks for less: say \
+                 so with Installation::unseal if that is meant"
             }
         }
     }

@@ -27,8 +27,8 @@ pub(crate) const SEALED_LAYOUT: &str = "sealed-1";
 /// How many elements of a signed context are no part of a plain one.
 pub(super) const SIGNATURE: usize = 3;
 
-/// Whether a database verifies contexts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whether a database verifies contexts, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Seal {
     /// It takes them as they come.
     None,
@@ -59,6 +59,16 @@ impl Seal {
 
     pub(super) fn is_sealed(self) -> bool {
         self == Self::Sealed
+    }
+
+    /// The levels above this one, as a list of literals; empty for the highest.
+    pub(super) fn above(self) -> String {
+        let above = [Self::Prepared, Self::Sealed].into_iter();
+        let names: Vec<_> = above
+            .filter(|level| *level > self)
+            .map(|level| quote::literal(level.name()))
+            .collect();
+        names.join(", ")
     }
 }
 

@@ -98,13 +98,34 @@ async fn there_and_back() {
     assert_eq!(policies(&world).await, sealed);
     install(&world, &plain().sealed()).await;
     assert_eq!(policies(&world).await, sealed);
-    install(&world, &plain()).await;
+    install(&world, &plain().unseal()).await;
     assert_eq!(policies(&world).await, before);
     let registry = plain_registry(&world).await;
     assert_eq!(
         notes(&scope(&registry, "a").await).await.expect("served"),
         ["a note of a"]
     );
+}
+
+/// Who installs again without a word of the seal has forgotten it.
+#[tokio::test]
+async fn a_seal_is_taken_off_by_those_who_say_so() {
+    let world = sealed_world().await;
+    let mut admin = world.admin().await;
+    let sealed = policies(&world).await;
+    for installation in [plain(), plain().prepare_seal()] {
+        let error = installation.install(&mut admin).await.expect_err("sealed");
+        assert_eq!(error.kind(), ErrorKind::Installation);
+        assert!(error.to_string().contains("unseal"), "{error}");
+        assert_eq!(policies(&world).await, sealed);
+    }
+    install(&world, &plain().sealed().unseal()).await;
+    assert_eq!(policies(&world).await, sealed);
+    install(&world, &plain().prepare_seal().unseal()).await;
+    assert_ne!(policies(&world).await, sealed);
+    plain().install(&mut admin).await.expect_err("prepared");
+    install(&world, &plain().unseal()).await;
+    install(&world, &plain()).await;
 }
 
 #[tokio::test]

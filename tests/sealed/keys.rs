@@ -131,7 +131,7 @@ async fn keys_are_those_of_one_database_and_stay() {
         .expect("keys");
     for installation in [
         plain().sealed(),
-        plain(),
+        plain().unseal(),
         plain().prepare_seal(),
         plain().sealed(),
     ] {
