@@ -5,12 +5,19 @@ use time::Date;
 use time::format_description::well_known::Iso8601;
 
 use super::finding::Finding;
+use super::unseen::Unseen;
 use crate::error::{Error, ErrorKind};
+
+/// What stands in the place of a rule for what was not seen.
+const UNSEEN: &str = "unseen";
 
 /// A finding that somebody has looked at and that is to stay.
 ///
 /// It says why, and it may end: a finding whose allowance has expired is reported again. One that
 /// allows nothing any more is reported as such, so that lists stay short.
+///
+/// With `unseen` in the place of a rule it is about what an audit [could not look at](super::Unseen), and
+/// nobody expects it to, such as `pg_statistic` where no superuser audits.
 ///
 /// ```
 /// use tenantry::audit::Allowance;
@@ -65,7 +72,7 @@ impl Allowance {
         Ok(self)
     }
 
-    /// The [id](super::Rule::id) of the rule.
+    /// The [id](super::Rule::id) of the rule, or `unseen`.
     pub fn rule(&self) -> &str {
         &self.rule
     }
@@ -81,7 +88,15 @@ impl Allowance {
     }
 
     pub(super) fn covers(&self, finding: &Finding) -> bool {
-        self.rule == finding.rule().id() && (self.object == "*" || self.object == finding.object())
+        self.is_of(finding.rule().id(), finding.object())
+    }
+
+    pub(super) fn covers_unseen(&self, unseen: &Unseen) -> bool {
+        self.is_of(UNSEEN, unseen.object())
+    }
+
+    fn is_of(&self, rule: &str, object: &str) -> bool {
+        self.rule == rule && (self.object == "*" || self.object == object)
     }
 
     pub(super) fn has_expired(&self, today: Date) -> bool {
@@ -104,6 +119,11 @@ impl Serialize for Allowance {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_rule_is_called_unseen() {
+        assert!(super::super::Rule::all().all(|rule| rule.id() != UNSEEN));
+    }
 
     #[test]
     fn the_last_day_counts() {

@@ -100,7 +100,8 @@ impl AuditConfig {
         self
     }
 
-    /// The tenant column of one table, where it has another name there.
+    /// The tenant column of one table, where it has another name there. Both have to be there when the
+    /// database is audited.
     pub fn tenant_column_of(mut self, table: impl Into<String>, column: impl Into<String>) -> Self {
         self.columns_of.push((table.into(), column.into()));
         self

@@ -122,7 +122,7 @@ impl Auditor {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidOption`] if an application role is not there, a name of the
-    /// configuration cannot be one, or a table of the configuration is not there;
+    /// configuration cannot be one, or a table or column of the configuration is not there;
     /// [`ErrorKind::Database`] if the server refused a question, after
     /// [`patience`](Self::patience) for example; [`ErrorKind::Connect`] or
     /// [`ErrorKind::ConnectionLost`] if it could not be asked.
@@ -281,11 +281,19 @@ impl Auditor {
         let names = columns.iter().map(|(table, _)| table).chain(global);
         let known = known(session, names).await?;
         let (columns_at, global_at) = known.split_at(columns.len());
-        let columns: BTreeMap<_, _> = columns_at
-            .iter()
-            .zip(columns)
-            .map(|(oid, (_, column))| (*oid, column.clone()))
-            .collect();
+        let mut columns_of = BTreeMap::new();
+        for (oid, (table, column)) in columns_at.iter().zip(columns) {
+            let relation = catalog.relations.get(oid);
+            if relation.is_none_or(|relation| relation.column(column).is_none()) {
+                return Err(Error::new(
+                    ErrorKind::InvalidOption,
+                    format!(
+                        "the configuration names the column {column:?} of {table:?}, which has none of that name"
+                    ),
+                ));
+            }
+            columns_of.insert(*oid, column.clone());
+        }
         let mut global: BTreeSet<_> = global_at.iter().copied().collect();
         match catalog::reference_tables(session.catalog()).await? {
             Some(tables) => global.extend(tables),
@@ -295,7 +303,7 @@ impl Auditor {
                  are found as unknown: GRANT USAGE ON SCHEMA tenantry and SELECT on this table",
             )),
         }
-        Ok(Subject::new(&self.config, catalog, columns, global))
+        Ok(Subject::new(&self.config, catalog, columns_of, global))
     }
 
     /// What is not to be spoken of, as findings name it.

@@ -21,6 +21,7 @@ pub struct AuditReport {
     unused: Vec<Allowance>,
     expired: Vec<Allowance>,
     unseen: Vec<Unseen>,
+    allowed_unseen: Vec<(Unseen, Allowance)>,
 }
 
 impl AuditReport {
@@ -52,20 +53,8 @@ impl AuditReport {
             .cloned()
             .partition(|allowance| allowance.has_expired(today));
         let mut used = vec![false; valid.len()];
-        let mut findings = Vec::new();
-        let mut allowed = Vec::new();
-        for finding in all {
-            match valid
-                .iter()
-                .position(|allowance| allowance.covers(&finding))
-            {
-                Some(number) => {
-                    used[number] = true;
-                    allowed.push((finding, valid[number].clone()));
-                }
-                None => findings.push(finding),
-            }
-        }
+        let (findings, allowed) = split(all, &valid, &mut used, Allowance::covers);
+        let (unseen, allowed_unseen) = split(unseen, &valid, &mut used, Allowance::covers_unseen);
         let unused = valid.into_iter().zip(used);
         let unused = unused.filter_map(|(allowance, used)| (!used).then_some(allowance));
         Self {
@@ -74,6 +63,7 @@ impl AuditReport {
             unused: unused.collect(),
             expired,
             unseen,
+            allowed_unseen,
         }
     }
 
@@ -99,9 +89,17 @@ impl AuditReport {
         self.expired.iter()
     }
 
-    /// What could not be looked at, by object: without it nobody can say that the database is sound.
+    /// What could not be looked at and is not allowed, by object: without it nobody can say that the
+    /// database is sound.
     pub fn unseen(&self) -> impl Iterator<Item = &Unseen> {
         self.unseen.iter()
+    }
+
+    /// What could not be looked at and need not be, with what allows it.
+    pub fn allowed_unseen(&self) -> impl Iterator<Item = (&Unseen, &Allowance)> {
+        self.allowed_unseen
+            .iter()
+            .map(|(unseen, allowance)| (unseen, allowance))
     }
 
     /// The same for tools that read SARIF, such as those that show findings beside a change.
@@ -141,13 +139,44 @@ impl AuditReport {
     }
 }
 
+/// What the allowances leave, and what they take, each with the first that does.
+fn split<T>(
+    all: Vec<T>,
+    allowances: &[Allowance],
+    used: &mut [bool],
+    covers: fn(&Allowance, &T) -> bool,
+) -> (Vec<T>, Vec<(T, Allowance)>) {
+    let mut left = Vec::new();
+    let mut allowed = Vec::new();
+    for one in all {
+        match allowances
+            .iter()
+            .position(|allowance| covers(allowance, &one))
+        {
+            Some(number) => {
+                used[number] = true;
+                allowed.push((one, allowances[number].clone()));
+            }
+            None => left.push(one),
+        }
+    }
+    (left, allowed)
+}
+
 /// With `tool`, `version`, `counts` by severity, `findings`, `allowed` (each a `finding` and its
-/// `allowance`), `expired_allowances`, `unused_allowances` and `unseen`. Fields may be added.
+/// `allowance`), `expired_allowances`, `unused_allowances`, `unseen` and `allowed_unseen` (each an
+/// `unseen` and its `allowance`). Fields may be added.
 impl Serialize for AuditReport {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(serde::Serialize)]
         struct Allowed<'a> {
             finding: &'a Finding,
+            allowance: &'a Allowance,
+        }
+
+        #[derive(serde::Serialize)]
+        struct AllowedUnseen<'a> {
+            unseen: &'a Unseen,
             allowance: &'a Allowance,
         }
 
@@ -159,7 +188,11 @@ impl Serialize for AuditReport {
             .allowed()
             .map(|(finding, allowance)| Allowed { finding, allowance })
             .collect();
-        let mut out = serializer.serialize_struct("AuditReport", 8)?;
+        let allowed_unseen: Vec<_> = self
+            .allowed_unseen()
+            .map(|(unseen, allowance)| AllowedUnseen { unseen, allowance })
+            .collect();
+        let mut out = serializer.serialize_struct("AuditReport", 9)?;
         out.serialize_field("tool", env!("CARGO_PKG_NAME"))?;
         out.serialize_field("version", env!("CARGO_PKG_VERSION"))?;
         out.serialize_field("counts", &counts)?;
@@ -168,6 +201,7 @@ impl Serialize for AuditReport {
         out.serialize_field("expired_allowances", &self.expired)?;
         out.serialize_field("unused_allowances", &self.unused)?;
         out.serialize_field("unseen", &self.unseen)?;
+        out.serialize_field("allowed_unseen", &allowed_unseen)?;
         out.end()
     }
 }
@@ -185,6 +219,10 @@ impl fmt::Display for AuditReport {
                 finding.object(),
                 allowance.reason()
             )?;
+        }
+        for (unseen, allowance) in &self.allowed_unseen {
+            let (object, reason) = (unseen.object(), allowance.reason());
+            writeln!(f, "allowed unseen: {object} ({reason})")?;
         }
         for (what, allowances) in [("expired", &self.expired), ("not needed", &self.unused)] {
             for allowance in allowances {

@@ -388,6 +388,10 @@ async fn lists_are_taken_at_their_word() {
         ("SELECT 1", shop.isolation().reviewed("shop.f(int")),
         ("SELECT 1", shop.isolation().reviewed("'; DROP")),
         ("DROP TABLE shop.countries", shop.isolation()),
+        (
+            "SELECT 1",
+            shop.isolation().tenant_column_of("shop.notes", "tenant"),
+        ),
     ] {
         let error = shop.proven(sql, isolation).await.expect_err(sql);
         assert_eq!(error.kind(), ErrorKind::InvalidOption, "{error}");
