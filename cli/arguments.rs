@@ -5,8 +5,6 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tenantry::audit::Severity;
 
-use crate::failure::Failure;
-
 const AFTER: &str = "\
 Exit codes:
   0  nothing was found, or all was done
@@ -25,7 +23,7 @@ A configuration file says the same as options do, and more. They win where both 
   tenant_setting = \"app.tenant_id\"        # this, user_setting and further_settings: what
   user_setting = \"app.user_id\"            # the context is read from
   further_settings = [\"app.request_id\"]
-  sealed = true                           # signed contexts only: the keys are your service's
+  seal = \"sealed\"                         # signed contexts only; \"prepared\" is the step before
   tables = [\"app.cases\", \"app.invoices\"]
   reference_tables = [\"app.countries\"]
   authorization = true                    # also number_series, trail
@@ -44,7 +42,12 @@ A configuration file says the same as options do, and more. They win where both 
   rule = \"view-bypasses-policies\"
   object = \"app.monthly_totals\"           # as the report writes it, or *
   reason = \"sums over all tenants, for the operator's own page\"
-  until = \"2027-06-30\"";
+  until = \"2027-06-30\"
+
+  [[audit.allow]]                         # what a role that is no superuser does not see
+  rule = \"unseen\"
+  object = \"pg_statistic\"
+  reason = \"audited by hand before each release\"";
 
 /// Tenant isolation in PostgreSQL: installs it, and looks for ways around it.
 #[derive(Debug, Parser)]
@@ -106,6 +109,13 @@ pub(crate) enum Command {
         after_help = "Exit codes: 0 nothing found, 1 found, 2 could not be done, 3 not all seen"
     )]
     Audit(AuditOptions),
+    /// Audit a database, and then really try to get at the rows of other tenants. Only on a database
+    /// that can be thrown away: it locks tables, and puts rows into them, which it rolls back. As a
+    /// superuser, or a role that may become the one that serves tenants.
+    #[command(
+        after_help = "Exit codes: 0 nothing found, 1 found, 2 could not be done, 3 not all tried"
+    )]
+    Probe(ProbeOptions),
     /// List what an audit looks for.
     Rules(RulesOptions),
     /// Print what `install` would run, for migrations of your own. Needs no database.
@@ -113,6 +123,9 @@ pub(crate) enum Command {
     /// Install what the library needs in a database, and put tables under row-level security: as
     /// the owner of both. Running it again mends what has drifted.
     Install(TablesOptions),
+    /// Add and retire the keys of a sealed database: as the owner of its schema tenantry.
+    #[command(subcommand)]
+    Key(KeyCommand),
 }
 
 #[derive(Debug, Args)]
@@ -135,6 +148,21 @@ pub(crate) struct AuditOptions {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ProbeOptions {
+    /// The name of the database, so that no other one is tried by mistake.
+    #[arg(value_name = "DATABASE")]
+    pub(crate) database: String,
+
+    /// Call the functions as well that the role may call. What they do beyond the database is not
+    /// undone.
+    #[arg(long)]
+    pub(crate) functions: bool,
+
+    #[command(flatten)]
+    pub(crate) audit: AuditOptions,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct RulesOptions {
     /// How the list is written.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
@@ -147,6 +175,46 @@ pub(crate) struct TablesOptions {
     /// names, and what they need.
     #[arg(value_name = "TABLE")]
     pub(crate) tables: Vec<String>,
+
+    /// Take the seal off that the database has, as far as the configuration asks for less. Without
+    /// this nothing is installed then.
+    #[arg(long)]
+    pub(crate) unseal: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Let processes sign with this key, beside those that the database knows.
+    Add(AddKeyOptions),
+    /// Take a key back: what was signed with it is refused from then on.
+    Retire {
+        /// The id of the key.
+        id: String,
+    },
+    /// Have the server make itself another key for its seals. Nothing has to be deployed.
+    RotateServer,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddKeyOptions {
+    /// The id of the key, as processes name it.
+    pub(crate) id: String,
+
+    #[command(flatten)]
+    pub(crate) secret: SecretOptions,
+}
+
+/// A secret is on no command line, where other users of the machine could see it.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct SecretOptions {
+    /// The file that its secret is in; a line break at the end is none of it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secret_file: Option<PathBuf>,
+
+    /// The environment variable that its secret is in.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) secret_variable: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -177,6 +245,13 @@ pub(crate) enum Type {
     Text,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Seal {
+    Prepared,
+    Sealed,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Color {
     /// On a terminal, unless NO_COLOR is set.
@@ -193,19 +268,5 @@ impl Color {
             Self::Never => anstream::ColorChoice::Never,
         }
         .write_global();
-    }
-}
-
-impl DatabaseOptions {
-    /// # Errors
-    ///
-    /// If it is no URL of a database. What it is instead is not repeated: it may hold a password.
-    pub(crate) fn connect_options(&self) -> Result<sqlx::postgres::PgConnectOptions, Failure> {
-        match &self.database_url {
-            None => Ok(sqlx::postgres::PgConnectOptions::new()),
-            Some(url) => url.parse().map_err(|_| {
-                Failure::new("the database URL is none: postgres://USER@HOST:PORT/DATABASE")
-            }),
-        }
     }
 }

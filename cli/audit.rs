@@ -1,22 +1,40 @@
-//! `tenantry audit` and `tenantry rules`.
+//! `tenantry audit`, `tenantry probe` and `tenantry rules`.
 
 use std::io::IsTerminal as _;
-use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection as _, PgConnection};
-use tenantry::audit::{AuditReport, Auditor, Rule, Severity};
+use tenantry::audit::{AuditReport, Auditor, Probe, Rule, Severity};
 
-use crate::arguments::{Arguments, AuditOptions, ListFormat, ReportFormat, RulesOptions};
+use crate::arguments::{
+    Arguments, AuditOptions, ListFormat, ProbeOptions, ReportFormat, RulesOptions,
+};
 use crate::configuration::Configuration;
 use crate::failure::Failure;
-use crate::{DONE, FOUND, NOT_ALL_SEEN, paint};
-
-/// How long it may take until there is a connection.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::{DONE, FOUND, NOT_ALL_SEEN, database, paint};
 
 pub(crate) async fn run(arguments: &Arguments, options: &AuditOptions) -> Result<u8, Failure> {
     let configuration = Configuration::read(&arguments.subject)?;
+    let auditor = auditor(&configuration, options)?;
+    let pool = database::pool(&arguments.database).await?;
+    say("reading the catalog");
+    let report = auditor.run(&pool).await?;
+    print(&report, &configuration, options)
+}
+
+pub(crate) async fn probe(arguments: &Arguments, options: &ProbeOptions) -> Result<u8, Failure> {
+    let configuration = Configuration::read(&arguments.subject)?;
+    let auditor = auditor(&configuration, &options.audit)?;
+    let pool = database::pool(&arguments.database).await?;
+    let probe = Probe::of(&options.database);
+    let probe = match options.functions {
+        true => probe.functions(),
+        false => probe,
+    };
+    say("trying to cross");
+    let report = auditor.probe(&pool, &probe).await?;
+    print(&report, &configuration, &options.audit)
+}
+
+fn auditor(configuration: &Configuration, options: &AuditOptions) -> Result<Auditor, Failure> {
     let mut config = configuration.audit()?;
     for table in &options.global_table {
         config = config.global_table(table);
@@ -27,21 +45,29 @@ pub(crate) async fn run(arguments: &Arguments, options: &AuditOptions) -> Result
         })?;
         config = config.tenants_table(table, column);
     }
-    let pool = PgPoolOptions::new()
-        .max_connections(1)
-        .connect_lazy_with(connectable(arguments).await?);
+    Ok(Auditor::new(config))
+}
+
+/// For somebody who waits.
+fn say(what: &str) {
     if std::io::stderr().is_terminal() {
-        eprintln!("reading the catalog");
+        eprintln!("{what}");
     }
-    let report = Auditor::new(config).run(&pool).await?;
+}
+
+fn print(
+    report: &AuditReport,
+    configuration: &Configuration,
+    options: &AuditOptions,
+) -> Result<u8, Failure> {
     let text = match options.format {
         ReportFormat::Text => paint::report(&report.to_string()),
-        ReportFormat::Json => json(&report)?,
+        ReportFormat::Json => json(report)?,
         ReportFormat::Sarif => match &configuration.file {
             Some(file) => json(&report.sarif().artifact(file))?,
             None => json(&report.sarif())?,
         },
-        ReportFormat::Sql => fixes(&report, options.fail_on),
+        ReportFormat::Sql => fixes(report, options.fail_on),
     };
     anstream::print!("{text}");
     Ok(
@@ -51,18 +77,6 @@ pub(crate) async fn run(arguments: &Arguments, options: &AuditOptions) -> Result
             (false, None) => DONE,
         },
     )
-}
-
-/// A pool tries to connect until it gives up, and does not say why it could not.
-async fn connectable(arguments: &Arguments) -> Result<PgConnectOptions, Failure> {
-    let options = arguments.database.connect_options()?;
-    let connection = tokio::time::timeout(PATIENCE, PgConnection::connect_with(&options)).await;
-    let connection = connection.map_err(|_| Failure::new("the server does not answer"))?;
-    let connection = connection
-        .map_err(|error| Failure::new("the database cannot be reached").because(&error))?;
-    // That it answers is all there is to know.
-    let _ = connection.close().await;
-    Ok(options)
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, Failure> {

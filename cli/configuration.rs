@@ -8,7 +8,7 @@ use tenantry::ContextSettings;
 use tenantry::audit::{Allowance, AuditConfig};
 use tenantry::sql::{Installation, TenantType};
 
-use crate::arguments::{SubjectOptions, Type};
+use crate::arguments::{Seal, SubjectOptions, Type};
 use crate::failure::Failure;
 
 /// Read where it is, without being asked for.
@@ -23,7 +23,7 @@ pub(crate) struct Configuration {
     tenant_setting: Option<String>,
     user_setting: Option<String>,
     further_settings: Vec<String>,
-    sealed: bool,
+    seal: Option<Seal>,
     pub(crate) tables: Vec<String>,
     pub(crate) reference_tables: Vec<String>,
     pub(crate) authorization: bool,
@@ -145,10 +145,11 @@ impl Configuration {
                 },
             );
         }
-        if self.sealed {
-            installation = installation.sealed();
-        }
-        Ok(installation)
+        Ok(match self.seal {
+            Some(Seal::Sealed) => installation.sealed(),
+            Some(Seal::Prepared) => installation.prepare_seal(),
+            None => installation,
+        })
     }
 
     /// # Errors

@@ -3,10 +3,10 @@
 use sqlx::{Connection as _, PgConnection};
 use tenantry::sql::{Advice, Installation};
 
-use crate::DONE;
 use crate::arguments::{Arguments, TablesOptions};
 use crate::configuration::Configuration;
 use crate::failure::Failure;
+use crate::{DONE, database};
 
 /// One script.
 enum Part {
@@ -84,9 +84,20 @@ impl Part {
     }
 }
 
+fn installation(
+    configuration: &Configuration,
+    options: &TablesOptions,
+) -> Result<Installation, Failure> {
+    let installation = configuration.installation()?;
+    Ok(match options.unseal {
+        true => installation.unseal(),
+        false => installation,
+    })
+}
+
 pub(crate) fn print(arguments: &Arguments, options: &TablesOptions) -> Result<u8, Failure> {
     let configuration = Configuration::read(&arguments.subject)?;
-    let installation = configuration.installation()?;
+    let installation = installation(&configuration, options)?;
     for part in parts(&configuration, options) {
         // A name may hold a line break, which would end the comment.
         let title = part.title().replace(['\n', '\r'], " ");
@@ -98,10 +109,8 @@ pub(crate) fn print(arguments: &Arguments, options: &TablesOptions) -> Result<u8
 
 pub(crate) async fn run(arguments: &Arguments, options: &TablesOptions) -> Result<u8, Failure> {
     let configuration = Configuration::read(&arguments.subject)?;
-    let installation = configuration.installation()?;
-    let mut owner = PgConnection::connect_with(&arguments.database.connect_options()?)
-        .await
-        .map_err(|error| Failure::new("the database cannot be reached").because(&error))?;
+    let installation = installation(&configuration, options)?;
+    let mut owner = database::connect(&arguments.database).await?;
     for part in parts(&configuration, options) {
         let advice = part
             .apply(&installation, &mut owner)

@@ -3,8 +3,10 @@
 mod arguments;
 mod audit;
 mod configuration;
+mod database;
 mod failure;
 mod install;
+mod key;
 mod paint;
 
 use std::process::ExitCode;
@@ -45,8 +47,10 @@ fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> Result<u8, Failure> {
     match &arguments.command {
         Command::Audit(options) => audit::run(arguments, options).await,
+        Command::Probe(options) => audit::probe(arguments, options).await,
         Command::Rules(options) => audit::rules(options),
         Command::Sql(options) => install::print(arguments, options),
         Command::Install(options) => install::run(arguments, options).await,
+        Command::Key(command) => key::run(arguments, command).await,
     }
 }

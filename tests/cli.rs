@@ -252,6 +252,27 @@ async fn what_was_not_seen_is_no_success() {
     let unseen = report["unseen"].as_array().expect("a list");
     let is_named = unseen.iter().any(|one| one["object"] == "public.open");
     assert!(is_named, "{report}");
+
+    // What no role but a superuser sees, somebody may say not to look at.
+    admin
+        .execute("DROP TABLE open; GRANT app TO visitor")
+        .await
+        .expect("sound");
+    let answer = desk.run(&AUDIT).await;
+    assert_eq!(answer.code(), 3, "{answer:?}");
+    desk.write(
+        "[[audit.allow]]\nrule = \"unseen\"\nobject = \"pg_statistic\"\nreason = \"by hand\"",
+    );
+    let answer = desk.run(&AUDIT).await;
+    assert_eq!(answer.code(), 0, "{answer:?}");
+    let line = "allowed unseen: pg_statistic (by hand)";
+    assert!(answer.text().contains(line), "{answer:?}");
+    let answer = Desk {
+        url: Some(world.admin.to_url_lossy().to_string()),
+        ..desk
+    };
+    let answer = answer.run(&AUDIT).await;
+    assert!(answer.text().contains("allowance not needed"), "{answer:?}");
 }
 
 #[tokio::test]
@@ -359,6 +380,85 @@ async fn what_is_printed_is_what_is_installed() {
         1,
         "{answer:?}"
     );
+}
+
+/// From plain to sealed and back, by the command alone.
+#[tokio::test]
+async fn a_database_is_sealed_and_unsealed() {
+    let world = empty_world().await;
+    let mut admin = world.admin().await;
+    admin.execute(SHOP_TABLES).await.expect("tables");
+    let desk = Desk::of(&world);
+    std::fs::write(desk.folder.path().join("k1"), "0penSesame".repeat(4)).expect("written");
+    let add = ["key", "add", "k1", "--secret-file", "k1"];
+    let answer = desk.run(&add).await;
+    assert_eq!(answer.code(), 2, "there is no installation: {answer:?}");
+
+    desk.write(&format!("{SHOP}seal = \"prepared\""));
+    for arguments in [&["install"][..], &add, &add] {
+        let answer = desk.run(arguments).await;
+        assert_eq!(answer.code(), 0, "{answer:?}");
+    }
+    desk.write(&format!("{SHOP}seal = \"sealed\""));
+    for arguments in [&["install"][..], &["key", "rotate-server"], &["audit"]] {
+        let answer = desk.run(arguments).await;
+        assert_eq!(answer.code(), 0, "{answer:?}");
+    }
+    let keys: Vec<String> = sqlx::query_scalar("SELECT id FROM tenantry.signing_keys")
+        .fetch_all(&mut admin)
+        .await
+        .expect("keys");
+    assert_eq!(keys, ["k1"]);
+
+    desk.write(SHOP);
+    let answer = desk.run(&["install"]).await;
+    assert_eq!(answer.code(), 2, "{answer:?}");
+    assert!(answer.errors().contains("sealed"), "{answer:?}");
+    for (code, arguments) in [
+        (0, &["install", "--unseal"][..]),
+        (0, &["audit"]),
+        (0, &["key", "retire", "k1"]),
+        (2, &["key", "retire", "k1"]),
+        (2, &["key", "add", "k2"]),
+        (2, &["key", "add", "k2", "--secret-file", "absent"]),
+        (
+            2,
+            &[
+                "key",
+                "add",
+                "k2",
+                "--secret-variable",
+                "TENANTRY_NO_SUCH_VARIABLE",
+            ],
+        ),
+    ] {
+        let answer = desk.run(arguments).await;
+        assert_eq!(answer.code(), code, "{arguments:?}: {answer:?}");
+        assert!(!format!("{answer:?}").contains("0penSesame"), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_probe_is_of_the_database_that_is_named() {
+    let world = sound_world().await;
+    let mut admin = world.admin().await;
+    let desk = Desk::of(&world);
+    let name = world.admin.get_database().expect("a name");
+    let probe = ["probe", name, "--role", "app", "--functions"];
+    let answer = desk.run(&probe).await;
+    assert_eq!(answer.code(), 0, "{answer:?}");
+    // What no catalog tells: the function's body is a text.
+    let open = "CREATE FUNCTION everybodys() RETURNS SETOF text LANGUAGE plpgsql SECURITY DEFINER \
+                SET search_path = pg_catalog, pg_temp AS $$ BEGIN \
+                RETURN QUERY SELECT body FROM public.notes; END $$";
+    admin.execute(open).await.expect("a hole");
+    let answer = desk.run(&probe).await;
+    assert_eq!(answer.code(), 1, "{answer:?}");
+    assert!(answer.text().contains("everybodys"), "{answer:?}");
+    let answer = desk.run(&["probe", "another", "--role", "app"]).await;
+    assert_eq!(answer.code(), 2, "{answer:?}");
+    assert!(answer.errors().contains("another"), "{answer:?}");
+    assert_eq!(desk.run(&["probe"]).await.code(), 2);
 }
 
 #[tokio::test]
