@@ -238,6 +238,9 @@ async fn what_is_frozen_goes_on_where_it_was() {
 
     // In the midst of an answer.
     proxy.freeze_after_messages(ToClient, 2);
+    while proxy.counts().freezes() == 0 {
+        assert!(is_silent(&mut one, &mut admin).await);
+    }
     assert!(is_silent(&mut one, &mut admin).await);
     assert_eq!(proxy.counts().freezes(), 1);
     proxy.thaw();
