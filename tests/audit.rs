@@ -71,6 +71,8 @@ const HOLES: &[(&str, &str, &str)] = &[
     ("s11", "function-helper-path", "app.ct2()"),
     ("t02", "table-rls-not-forced", "app.project"),
     ("k01", "key-across-tenants", "app.project"),
+    ("k14", "key-across-tenants", "app.booking"),
+    ("k15", "key-across-tenants", "app.project"),
     ("k02", "foreign-key-across-tenants", "app.task"),
     ("k03", "foreign-key-across-tenants", "app.task"),
     ("k05", "privilege-sequence", "app.invoice_no"),

@@ -90,6 +90,8 @@ const UNSEEN: &[(&str, &str)] = &[
     ("e02", "no function is replaced"),
     ("e03", "no name is put in front of another"),
     ("g01", "no parameter is set"),
+    ("k14", "it makes no two rows that exclude each other"),
+    ("k15", "it asks no index that is of an expression"),
     ("k10", "it is about estimates"),
     ("k10b", "it is about estimates"),
     ("k12", "a size is no row"),

@@ -19,6 +19,9 @@ pub(in crate::audit) struct Unique {
     pub(in crate::audit) partial: bool,
     /// Whether a foreign key rests on it.
     pub(in crate::audit) referenced: bool,
+    /// Where more belongs to it than columns, as SQL would make it. To ask it of each takes as long as
+    /// all else that is asked of keys.
+    pub(in crate::audit) definition: Option<String>,
 }
 
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -41,7 +44,10 @@ pub(super) async fn uniques(connection: &mut PgConnection) -> Result<Vec<Unique>
         "SELECT i.indrelid AS relation, coalesce(quote_ident(k.conname), format('%I.%I', n.nspname, x.relname)) AS display, \
            i.indkey[0:i.indnkeyatts - 1]::int2[] AS columns, coalesce(k.contype::text, 'i') AS kind, \
            i.indpred IS NOT NULL AS partial, \
-           i.indexrelid IN (SELECT conindid FROM pg_constraint WHERE contype = 'f') AS referenced \
+           i.indexrelid IN (SELECT conindid FROM pg_constraint WHERE contype = 'f') AS referenced, \
+           CASE WHEN i.indisexclusion OR i.indpred IS NOT NULL OR i.indexprs IS NOT NULL OR NOT i.indimmediate \
+               OR i.indnatts > i.indnkeyatts OR coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::bool, false) \
+             THEN coalesce(pg_get_constraintdef(k.oid), pg_get_indexdef(x.oid)) END AS definition \
          FROM pg_index AS i JOIN pg_class AS x ON x.oid = i.indexrelid JOIN pg_class AS c ON c.oid = i.indrelid \
            JOIN pg_namespace AS n ON n.oid = x.relnamespace \
            LEFT JOIN pg_constraint AS k ON k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x') \

@@ -99,31 +99,63 @@ fn across(subject: &Subject, table: &Relation, unique: &Unique) -> Option<Findin
         true => finding,
         false => finding.severity_of(Info),
     };
-    let names: Option<Vec<_>> = columns
-        .into_iter()
-        .map(|column| column.map(|column| column.display.as_str()))
-        .collect();
-    let new = names.map(|names| {
-        let own = key.iter().map(|of| of.column.display.as_str());
-        let mut all: Vec<_> = own.filter(|name| !names.contains(name)).collect();
-        all.extend(names.iter().copied());
-        all.join(", ")
-    });
+    if unique.referenced {
+        return Some(
+            finding.advise("add the tenant column to it; foreign keys that rest on it come first"),
+        );
+    }
+    let missing = key
+        .iter()
+        .filter(|of| !unique.columns.contains(&of.column.number))
+        .map(|of| &*of.column.display);
+    let new = match &unique.definition {
+        Some(definition) => with_columns(definition, missing),
+        None => {
+            let names = columns.into_iter().flatten();
+            let names = missing.chain(names.map(|column| &*column.display));
+            let names = names.collect::<Vec<_>>().join(", ");
+            match &*unique.kind {
+                "p" => format!("PRIMARY KEY ({names})"),
+                "u" => format!("UNIQUE ({names})"),
+                _ => format!("CREATE UNIQUE INDEX ON {} ({names})", table.display),
+            }
+        }
+    };
     let (name, old) = (&table.display, &unique.display);
-    let advice = "add the tenant column to it; foreign keys that rest on it come first";
-    Some(match (new, &*unique.kind) {
-        _ if unique.referenced || unique.partial => finding.advise(advice),
-        (Some(new), "p") => finding.mend(format!(
-            "ALTER TABLE {name} DROP CONSTRAINT {old}, ADD PRIMARY KEY ({new});"
-        )),
-        (Some(new), "u") => finding.mend(format!(
-            "ALTER TABLE {name} DROP CONSTRAINT {old}, ADD UNIQUE ({new});"
-        )),
-        (Some(new), "i") => finding
+    Some(match &*unique.kind {
+        "i" => finding
             .mend(format!("DROP INDEX {old};"))
-            .mend(format!("CREATE UNIQUE INDEX ON {name} ({new});")),
-        _ => finding.advise(advice),
+            .mend(format!("{new};")),
+        kind => {
+            let finding = match kind {
+                // Which has `=` of what is no range.
+                "x" => finding.mend("CREATE EXTENSION IF NOT EXISTS btree_gist;"),
+                _ => finding,
+            };
+            finding.mend(format!(
+                "ALTER TABLE {name} DROP CONSTRAINT {old}, ADD CONSTRAINT {old} {new};"
+            ))
+        }
     })
+}
+
+/// A definition as the server writes it, with further columns in front of the others.
+fn with_columns<'a>(definition: &str, columns: impl Iterator<Item = &'a str>) -> String {
+    let is_exclusion = definition.starts_with("EXCLUDE");
+    let columns: String = columns
+        .map(|column| match is_exclusion {
+            true => format!("{column} WITH =, "),
+            false => format!("{column}, "),
+        })
+        .collect();
+    // Names come before the list, and may hold what begins it.
+    let mut is_quoted = false;
+    let list = definition.find(|c| {
+        is_quoted ^= c == '"';
+        c == '(' && !is_quoted
+    });
+    let (before, behind) = definition.split_at(list.map_or(definition.len(), |at| at + 1));
+    format!("{before}{columns}{behind}")
 }
 
 fn refers_across(
@@ -231,4 +263,29 @@ fn refers_across(
         parent.display
     ));
     Some(finding.advise(advice))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_come_first_in_whatever_is_unique() {
+        for (definition, expected) in [
+            (
+                "EXCLUDE USING gist (room WITH =, during WITH &&) WHERE (open)",
+                "EXCLUDE USING gist (firm WITH =, room WITH =, during WITH &&) WHERE (open)",
+            ),
+            (
+                "UNIQUE (name) INCLUDE (id) DEFERRABLE",
+                "UNIQUE (firm, name) INCLUDE (id) DEFERRABLE",
+            ),
+            (
+                "CREATE UNIQUE INDEX \"a (\"\" b\" ON app.t USING btree (lower(name)) WHERE (x > 1)",
+                "CREATE UNIQUE INDEX \"a (\"\" b\" ON app.t USING btree (firm, lower(name)) WHERE (x > 1)",
+            ),
+        ] {
+            assert_eq!(with_columns(definition, ["firm"].into_iter()), expected);
+        }
+    }
 }
