@@ -88,6 +88,7 @@ async fn the_database_passes_the_audit() {
     let auditor = Auditor::new(AuditConfig::new(role));
     let report = auditor.run(&pool.expect("connected")).await;
     let report = report.expect("audited");
+    println!("{report}");
     assert!(!report.has(Severity::Low), "{report}");
     assert_eq!(report.unseen().count(), 0, "{report}");
 }

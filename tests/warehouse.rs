@@ -89,6 +89,7 @@ async fn the_databases_pass_the_audit() {
         let auditor = Auditor::new(AuditConfig::new(role.get_username()));
         let report = auditor.run(&pool.expect("connected")).await;
         let report = report.expect("audited");
+        println!("{report}");
         assert!(!report.has(Severity::Low), "{tenant}:\n{report}");
         assert_eq!(report.unseen().count(), 0, "{report}");
     }
