@@ -103,24 +103,28 @@ fn tested_always(options: PoolOptions) -> PoolOptions {
     options.test_after(Duration::ZERO)
 }
 
-/// Prepared and executed: the type of the hidden argument is known by its number.
+/// Prepared and executed: the type of the hidden argument is known by its number, also where the
+/// server would call it by another name.
 #[tokio::test]
 async fn first_statement_of_a_connection_looks_nothing_up() {
     let world = world(&["a"]).await;
     let wire = world.slow_wire().await;
-    let options = wire.connect_options(&world.app);
-    let registry = world
-        .registry_of(options, ContextSettings::default(), |defaults| {
-            never_tested(defaults.max_connections(1))
-        })
-        .await;
-    let a = scope(&registry, "a").await;
-    let opened = a.begin().await.expect("begun");
-    opened.rollback().await.expect("rolled back");
-    let first = trips(&wire, "the first statement of a connection", async {
-        notes(&a).await.map(drop)
-    });
-    assert_eq!(first.await, Trips::waited_for(2));
+    for path in ["public", "tenantry, public"] {
+        let options = wire.connect_options(&world.app);
+        let options = options.options([("search_path", path)]);
+        let registry = world
+            .registry_of(options, ContextSettings::default(), |defaults| {
+                never_tested(defaults.max_connections(1))
+            })
+            .await;
+        let a = scope(&registry, "a").await;
+        let opened = a.begin().await.expect("begun");
+        opened.rollback().await.expect("rolled back");
+        let first = trips(&wire, "the first statement of a connection", async {
+            notes(&a).await.map(drop)
+        });
+        assert_eq!(first.await, Trips::waited_for(2), "{path}");
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 //! The same load drives the design of the report, a global connection that a middleware replaces,
 //! and `examples/warehouse`. It has to find rows of others in the first, and none in the second.
 //!
-//! With `TENANTRY_LONG=1` it makes 240,000 requests instead of 6,000. `--nocapture` shows the
+//! With `TENANTRY_LONG=1` it makes 240,000 requests instead of 5,000. `--nocapture` shows the
 //! counts.
 
 #![allow(
@@ -140,7 +140,7 @@ async fn the_warehouse_keeps_tenants_apart() {
     let load = Load {
         address,
         tenants: world.databases.tenants().into(),
-        requests: if long { 240_000 } else { 6_000 },
+        requests: if long { 240_000 } else { 5_000 },
         clients: 16,
         seed: 2,
         hangs_up: true,
