@@ -121,7 +121,7 @@ impl Bench {
     /// A copy of the base, with this hole; `None` where the server is of a version that does not have it,
     /// or lacks an extension that it needs.
     pub(crate) async fn specimen(&self, id: &str) -> Option<Specimen<'_>> {
-        match self.version().await {
+        match self.server.version() {
             ..150_000 if SINCE_15.contains(&id) => return None,
             160_000.. if UNTIL_15.contains(&id) => return None,
             _ => {}
@@ -169,14 +169,6 @@ impl Bench {
         let query = "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = $1)";
         let there = sqlx::query_scalar(query).bind(name).fetch_one(connection);
         there.await.expect("asked")
-    }
-
-    /// `server_version_num`.
-    async fn version(&self) -> i32 {
-        let mut connection = self.options("postgres").connect().await.expect("connected");
-        let version = "SELECT current_setting('server_version_num')::int4";
-        let version = sqlx::query_scalar(version).fetch_one(&mut connection);
-        version.await.expect("a version")
     }
 
     fn options(&self, database: &str) -> PgConnectOptions {
