@@ -182,12 +182,6 @@ fn now() -> u64 {
         .map_or(0, |time| time.as_secs())
 }
 
-impl std::fmt::Debug for Assertion {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Assertion").field(&self.context).finish()
-    }
-}
-
 /// A name such as `app.tenant_id`: each part is an identifier of its own, and may be a keyword.
 fn setting(name: &str) -> String {
     name.split('.')

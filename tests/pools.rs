@@ -3,21 +3,16 @@
 
 mod support;
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::{FutureExt as _, StreamExt as _};
-use sqlx::postgres::PgConnectOptions;
 use support::fleet::Fleet;
+use support::silent::Silent;
 use support::{notes, scope, tenant};
 use tenantry::testing::cancelled_after;
-use tenantry::{
-    Database, EagerPools, ErrorKind, LazyPools, PoolOptions, StaticDirectory, TenantRegistry,
-};
-use tokio::net::TcpListener;
+use tenantry::{ErrorKind, LazyPools, PoolOptions, StaticDirectory, TenantRegistry};
 use tokio::sync::Barrier;
 
 async fn lazy(fleet: &Fleet, max_pools: usize, options: PoolOptions) -> TenantRegistry {
@@ -31,45 +26,6 @@ async fn lazy(fleet: &Fleet, max_pools: usize, options: PoolOptions) -> TenantRe
 
 fn options() -> PoolOptions {
     PoolOptions::default().acquire_timeout(Duration::from_secs(20))
-}
-
-/// A server that accepts connections, counts them, and hangs up on each after a while.
-struct Deaf {
-    port: u16,
-    accepted: Arc<AtomicUsize>,
-}
-
-impl Deaf {
-    async fn start(patience: Duration) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .await
-            .expect("a port");
-        let port = listener.local_addr().expect("bound").port();
-        let accepted = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&accepted);
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                count.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(async move {
-                    tokio::time::sleep(patience).await;
-                    drop(client);
-                });
-            }
-        });
-        Self { port, accepted }
-    }
-
-    fn database(&self) -> Database {
-        let options = PgConnectOptions::new_without_pgpass()
-            .host("127.0.0.1")
-            .port(self.port)
-            .username("app");
-        Database::new(options)
-    }
-
-    fn accepted(&self) -> usize {
-        self.accepted.load(Ordering::SeqCst)
-    }
 }
 
 #[tokio::test]
@@ -105,8 +61,8 @@ async fn many_who_ask_at_once_make_one_opening() {
 /// While the first connection is on its way, a second one would meet the same fate.
 #[tokio::test]
 async fn a_failure_to_open_reaches_all_who_wait_and_was_one_attempt() {
-    let deaf = Deaf::start(Duration::from_millis(300)).await;
-    let directory = StaticDirectory::new().database(tenant("a"), deaf.database());
+    let silent = Silent::start(Duration::from_millis(300)).await;
+    let directory = StaticDirectory::new().database(tenant("a"), silent.database());
     let registry = TenantRegistry::builder(directory)
         .lazy(LazyPools::default())
         .build()
@@ -119,7 +75,7 @@ async fn a_failure_to_open_reaches_all_who_wait_and_was_one_attempt() {
         assert_eq!(error.kind(), ErrorKind::Connect);
         assert!(error.is_retryable() && error.retry_after().is_some());
     }
-    assert_eq!(deaf.accepted(), 1);
+    assert_eq!(silent.accepted(), 1);
 }
 
 #[tokio::test]
@@ -159,7 +115,7 @@ async fn a_failure_is_not_kept_for_ever_and_harms_no_other_tenant() {
 /// Who asked first may give up at any poll: what was begun for it is there for the next.
 #[tokio::test]
 async fn an_opening_goes_on_when_its_first_caller_gives_up() {
-    let deaf = Deaf::start(Duration::from_millis(200)).await;
+    let silent = Silent::start(Duration::from_millis(200)).await;
     let fleet = Fleet::new(1).await;
     let registry = lazy(&fleet, 10, options().max_connections(1)).await;
     let scope_of_t0 = scope(&registry, "t0").await;
@@ -168,7 +124,7 @@ async fn an_opening_goes_on_when_its_first_caller_gives_up() {
     assert_eq!(registry.status().connections_opened, 1);
 
     // The same where it fails: the second caller hears of the attempt of the first.
-    let directory = StaticDirectory::new().database(tenant("a"), deaf.database());
+    let directory = StaticDirectory::new().database(tenant("a"), silent.database());
     let registry = TenantRegistry::builder(directory)
         .lazy(LazyPools::default())
         .build()
@@ -177,7 +133,7 @@ async fn an_opening_goes_on_when_its_first_caller_gives_up() {
     let scope_of_a = scope(&registry, "a").await;
     assert!(cancelled_after(1, notes(&scope_of_a)).await.is_none());
     notes(&scope_of_a).await.expect_err("nobody there");
-    assert_eq!(deaf.accepted(), 1);
+    assert_eq!(silent.accepted(), 1);
 }
 
 #[tokio::test]
@@ -332,47 +288,6 @@ async fn what_nobody_uses_is_closed() {
         .await
         .expect("closed in time");
     assert_eq!(registry.status().pools, 1);
-}
-
-#[tokio::test]
-async fn eager_pools_are_all_opened_or_it_is_said_which_are_not() {
-    let fleet = Fleet::new(3).await;
-    let mut admin = fleet.superuser().await;
-    let late = tenant("late");
-    let directory = || {
-        fleet
-            .directory()
-            .database(late.clone(), fleet.server.named(fleet.name(&late)))
-    };
-    let error = TenantRegistry::builder(directory())
-        .build()
-        .await
-        .expect_err("all or nothing");
-    assert_eq!(error.kind(), ErrorKind::Connect);
-
-    let registry = TenantRegistry::builder(directory())
-        .eager(EagerPools::default().start_degraded(true).parallel(2))
-        .build()
-        .await
-        .expect("starts without one");
-    let failed: Vec<_> = registry
-        .failed_at_start()
-        .iter()
-        .map(|(id, error)| (id.as_str(), error.kind()))
-        .collect();
-    assert_eq!(failed, [("late", ErrorKind::Connect)]);
-    assert_eq!(fleet.sessions(&mut admin).await, 3);
-    for n in 0..3 {
-        let seen = notes(&scope(&registry, &format!("t{n}")).await).await;
-        assert_eq!(seen.expect("rows"), [format!("a note of t{n}")]);
-    }
-
-    let nobody = StaticDirectory::new().database(late.clone(), fleet.server.named("nowhere"));
-    TenantRegistry::builder(nobody)
-        .eager(EagerPools::default().start_degraded(true))
-        .build()
-        .await
-        .expect_err("nobody can be served");
 }
 
 #[tokio::test]

@@ -11,10 +11,13 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
+use support::fleet::Fleet;
+use support::silent::Silent;
 use support::{World, empty_world, notes, scope, session, tenant, world, world_with};
 use tenantry::sql::{Installation, TenantType};
 use tenantry::{
-    ContextSettings, Error, ErrorKind, PoolOptions, StaticDirectory, TenantContext, TenantRegistry,
+    ContextSettings, EagerPools, Error, ErrorKind, LazyPools, PoolOptions, StaticDirectory,
+    TenantContext, TenantDirectory as _, TenantRegistry, TenantState,
 };
 
 fn installation() -> Installation {
@@ -429,4 +432,145 @@ async fn connection_is_used_again_until_its_lifetime_is_over() {
         backends.dedup();
         assert_eq!(backends.len(), if same { 1 } else { 6 }, "{backends:?}");
     }
+}
+
+#[tokio::test]
+async fn eager_pools_are_all_opened_or_it_is_said_which_are_not() {
+    let fleet = Fleet::new(3).await;
+    let mut admin = fleet.superuser().await;
+    let late = tenant("late");
+    let directory = || {
+        fleet
+            .directory()
+            .database(late.clone(), fleet.server.named(fleet.name(&late)))
+    };
+    let error = TenantRegistry::builder(directory())
+        .build()
+        .await
+        .expect_err("all or nothing");
+    assert_eq!(error.kind(), ErrorKind::Connect);
+
+    let registry = TenantRegistry::builder(directory())
+        .eager(EagerPools::default().start_degraded(true).parallel(2))
+        .build()
+        .await
+        .expect("starts without one");
+    let failed: Vec<_> = registry
+        .failed_at_start()
+        .iter()
+        .map(|(id, error)| (id.as_str(), error.kind()))
+        .collect();
+    assert_eq!(failed, [("late", ErrorKind::Connect)]);
+    assert_eq!(fleet.sessions(&mut admin).await, 3);
+    for n in 0..3 {
+        let seen = notes(&scope(&registry, &format!("t{n}")).await).await;
+        assert_eq!(seen.expect("rows"), [format!("a note of t{n}")]);
+    }
+
+    let nobody = StaticDirectory::new().database(late.clone(), fleet.server.named("nowhere"));
+    TenantRegistry::builder(nobody)
+        .eager(EagerPools::default().start_degraded(true))
+        .build()
+        .await
+        .expect_err("nobody can be served");
+}
+
+#[tokio::test]
+async fn eager_pools_are_opened_so_many_at_a_time() {
+    for (eager, at_a_time) in [
+        (EagerPools::default(), 8),
+        (EagerPools::default().parallel(2), 2),
+        (EagerPools::default().parallel(0), 1),
+    ] {
+        let silent = Silent::start(Duration::from_millis(300)).await;
+        let directory = silent.tenants(at_a_time + 2);
+        TenantRegistry::builder(directory)
+            .eager(eager.start_degraded(true))
+            .build()
+            .await
+            .expect_err("nobody answers");
+        assert_eq!(silent.most_at_a_time(), at_a_time);
+    }
+}
+
+#[tokio::test]
+async fn tenant_that_is_not_served_keeps_no_registry_from_starting() {
+    let fleet = Fleet::new(1).await;
+    for state in [
+        TenantState::Suspended,
+        TenantState::Moving,
+        TenantState::Deleted,
+    ] {
+        let away = tenant("away");
+        let directory = fleet
+            .directory()
+            .database(away.clone(), fleet.server.named("nowhere"));
+        assert!(directory.set_state(&away, state));
+        let registry = TenantRegistry::builder(directory)
+            .build()
+            .await
+            .expect("the others can be served");
+        assert!(registry.failed_at_start().is_empty());
+        let seen = notes(&scope(&registry, "t0").await).await;
+        assert_eq!(seen.expect("rows"), ["a note of t0"]);
+    }
+}
+
+#[tokio::test]
+async fn registry_that_is_not_built_leaves_no_connection() {
+    let fleet = Fleet::new(3).await;
+    let mut admin = fleet.superuser().await;
+    let silent = Silent::start(Duration::from_secs(3600)).await;
+    let nobody = silent.tenants(1);
+    let missing = tenant("missing");
+    let fails = fleet
+        .directory()
+        .database(missing, fleet.server.named("nowhere"));
+    TenantRegistry::builder(fails)
+        .eager(EagerPools::default().parallel(1))
+        .build()
+        .await
+        .expect_err("all or nothing");
+    eventually("nobody is connected", async || {
+        fleet.sessions(&mut admin).await == 0
+    })
+    .await;
+
+    let record = nobody.find(&tenant("t0")).await.expect("asked");
+    let waits = fleet.directory();
+    waits.put(tenant("z"), record.expect("known"));
+    let mut build = pin!(TenantRegistry::builder(waits).build());
+    let opened = async {
+        while fleet.sessions(&mut admin).await < 3 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = opened => {}
+        _ = &mut build => panic!("nobody answers"),
+    }
+    build.set(TenantRegistry::builder(StaticDirectory::new()).build());
+    eventually("nobody is connected", async || {
+        fleet.sessions(&mut admin).await == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn debug_says_what_it_is_and_nothing_of_connections() {
+    let world = empty_world().await;
+    let builder = TenantRegistry::builder(
+        StaticDirectory::new().database(tenant("a"), world.app.clone().password("c4n4ry")),
+    )
+    .lazy(LazyPools::default().max_pools(4711));
+    let shown = format!("{builder:?}");
+    assert!(shown.starts_with("TenantRegistryBuilder"), "{shown}");
+    assert!(
+        shown.contains("4711") && !shown.contains("c4n4ry"),
+        "{shown}"
+    );
+    let shown = format!("{:?}", builder.build().await.expect("a registry"));
+    assert!(shown.starts_with("TenantRegistry "), "{shown}");
+    assert!(!shown.contains("c4n4ry"), "{shown}");
 }

@@ -99,3 +99,22 @@ fn what_is_no_context_is_refused_in_silence() {
         }
     }
 }
+
+#[test]
+fn a_refusal_says_what_belongs_there() {
+    for (payload, expected) in [
+        (r#"["a"]"#, "expected a tenant context"),
+        (r#"{"tenant": 4711}"#, "expected a string"),
+        (
+            r#"{"tenant": "a", "settings": {"app.role": null}}"#,
+            "expected a string",
+        ),
+        (
+            r#"{"tenant": "a", "settings": "app.role"}"#,
+            "expected a map of settings",
+        ),
+    ] {
+        let text = refused(payload);
+        assert!(text.contains(expected), "{payload}: {text}");
+    }
+}

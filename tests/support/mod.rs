@@ -13,6 +13,7 @@ pub mod database;
 pub mod fleet;
 pub mod log;
 pub mod redis;
+pub mod silent;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
