@@ -12,6 +12,7 @@ use futures_util::TryStreamExt as _;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
 use support::fleet::Fleet;
+use support::listed::Listed;
 use support::silent::Silent;
 use support::{World, empty_world, notes, scope, session, tenant, world, world_with};
 use tenantry::sql::{Installation, TenantType};
@@ -493,24 +494,32 @@ async fn eager_pools_are_opened_so_many_at_a_time() {
     }
 }
 
+/// They were taken away between being listed and being met.
 #[tokio::test]
 async fn tenant_that_is_not_served_keeps_no_registry_from_starting() {
     let fleet = Fleet::new(1).await;
     for state in [
-        TenantState::Suspended,
-        TenantState::Moving,
-        TenantState::Deleted,
+        None,
+        Some(TenantState::Suspended),
+        Some(TenantState::Moving),
+        Some(TenantState::Deleted),
     ] {
         let away = tenant("away");
-        let directory = fleet
-            .directory()
-            .database(away.clone(), fleet.server.named("nowhere"));
-        assert!(directory.set_state(&away, state));
+        let mut answers = fleet.directory();
+        if let Some(state) = state {
+            answers = answers.database(away.clone(), fleet.server.named("nowhere"));
+            assert!(answers.set_state(&away, state));
+        }
+        let directory = Listed {
+            answers,
+            tenants: vec![away, tenant("t0")],
+            fails_behind: None,
+        };
         let registry = TenantRegistry::builder(directory)
             .build()
             .await
             .expect("the others can be served");
-        assert!(registry.failed_at_start().is_empty());
+        assert!(registry.failed_at_start().is_empty(), "{state:?}");
         let seen = notes(&scope(&registry, "t0").await).await;
         assert_eq!(seen.expect("rows"), ["a note of t0"]);
     }

@@ -179,13 +179,12 @@ impl TenantRegistry {
             page: VecDeque::new(),
         };
         let mut under_way = FuturesUnordered::new();
-        // In the order in which they were begun: what is in front is not done yet.
-        let mut begun: VecDeque<TenantId> = VecDeque::new();
         loop {
             while under_way.len() < concurrency && report.stopped.is_none() {
                 match next.tenant().await {
                     Ok(Some(tenant)) => {
-                        begun.push_back(tenant.clone());
+                        // Nothing that was begun is left undone when this returns.
+                        report.resume_after = Some(tenant.clone());
                         under_way.push(self.work_for(tenant, &work));
                     }
                     Ok(None) => break,
@@ -202,11 +201,6 @@ impl TenantRegistry {
                 Err(error) => {
                     report.failed.insert(tenant, error);
                 }
-            }
-            while let Some(tenant) = begun.pop_front_if(|tenant| {
-                report.done.contains_key(tenant) || report.failed.contains_key(tenant)
-            }) {
-                report.resume_after = Some(tenant);
             }
             let failures = report.failed.len();
             if options.stop_after.is_some_and(|most| failures >= most) && report.stopped.is_none() {

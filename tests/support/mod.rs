@@ -11,6 +11,7 @@ pub mod authz;
 pub mod control;
 pub mod database;
 pub mod fleet;
+pub mod listed;
 pub mod log;
 pub mod redis;
 pub mod silent;
