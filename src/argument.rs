@@ -26,7 +26,6 @@ pub(crate) struct Admitted {
     sql: SqlStr,
     /// `None`: the simple protocol, which has no arguments.
     arguments: Option<PgArguments>,
-    prepared: Option<PgStatement>,
     persistent: bool,
     kind: Kind,
     is_one: bool,
@@ -44,7 +43,6 @@ impl Admitted {
     where
         E: Execute<'q, Postgres>,
     {
-        let prepared = query.statement().cloned();
         let arguments = query.take_arguments().map_err(|error| {
             Error::new(
                 ErrorKind::Other,
@@ -80,7 +78,6 @@ impl Admitted {
         Ok(Self {
             sql,
             arguments,
-            prepared,
             persistent,
             kind: seen.kind,
             is_one: seen.statements == 1,
@@ -92,7 +89,6 @@ impl Admitted {
         Self {
             sql: self.sql.clone(),
             arguments: self.arguments.clone(),
-            prepared: self.prepared.clone(),
             persistent: self.persistent,
             kind: self.kind,
             is_one: self.is_one,
@@ -157,7 +153,6 @@ impl Admitted {
             return Ok(Scoped {
                 sql: AssertSqlSafe(text).into_sql_str(),
                 arguments: None,
-                prepared: None,
                 persistent: false,
             });
         };
@@ -173,7 +168,6 @@ impl Admitted {
         Ok(Scoped {
             sql: self.sql,
             arguments: Some(arguments),
-            prepared: self.prepared,
             persistent: self.persistent && connection.caches(),
         })
     }
@@ -259,7 +253,6 @@ fn refused(message: &'static str) -> Error {
 pub(crate) struct Scoped {
     sql: SqlStr,
     arguments: Option<PgArguments>,
-    prepared: Option<PgStatement>,
     persistent: bool,
 }
 
@@ -269,7 +262,6 @@ impl Scoped {
         Self {
             sql: self.sql.clone(),
             arguments: self.arguments.clone(),
-            prepared: None,
             persistent: self.persistent,
         }
     }
@@ -280,8 +272,11 @@ impl Execute<'_, Postgres> for Scoped {
         self.sql
     }
 
+    /// What a database said of the statement when it was prepared holds for the tenant that asked:
+    /// where another has a schema of its own, its columns may be others. To be told anew costs no
+    /// round trip, and once a connection.
     fn statement(&self) -> Option<&PgStatement> {
-        self.prepared.as_ref()
+        None
     }
 
     fn take_arguments(&mut self) -> Result<Option<PgArguments>, BoxDynError> {

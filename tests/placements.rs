@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Statement as _};
 use support::control::Control;
 use support::fleet::Fleet;
 use support::{World, notes, scope, tenant, world};
@@ -281,6 +281,43 @@ async fn a_directory_that_cannot_tell_harms_only_who_is_not_known_yet() {
     let error = registry.scope(tenant("t1")).await.expect_err("not known");
     assert_eq!(error.kind(), ErrorKind::Directory);
     assert!(error.is_retryable());
+}
+
+/// What one tenant's database said of a statement's columns is not believed of another's.
+#[tokio::test]
+async fn a_statement_that_one_tenant_prepared_has_the_columns_of_the_one_that_runs_it() {
+    let world = world(&[]).await;
+    let mut admin = world.admin().await;
+    for (id, kind, value) in [("a", "bigint", "7"), ("b", "text", "'seven'")] {
+        let sql = format!(
+            "CREATE SCHEMA home_{id}; CREATE TABLE home_{id}.papers (body {kind}); \
+             INSERT INTO home_{id}.papers VALUES ({value}); \
+             GRANT USAGE ON SCHEMA home_{id} TO app; GRANT ALL ON home_{id}.papers TO app"
+        );
+        admin.execute(AssertSqlSafe(sql)).await.expect("a schema");
+    }
+    admin.close().await.expect("closed");
+    let homes = [(tenant("a"), "home_a"), (tenant("b"), "home_b")];
+    let directory = StaticDirectory::new().schemas(world.app.clone(), homes);
+    let (first, second) = (lazy(directory.clone()).await, lazy(directory).await);
+    let prepared = (&scope(&first, "a").await)
+        .prepare(sqlx::SqlStr::from_static("SELECT body FROM papers"))
+        .await
+        .expect("prepared");
+    let b = scope(&second, "b").await;
+    let of_b: String = prepared
+        .query_scalar()
+        .fetch_one(&b)
+        .await
+        .expect("the type that it has there");
+    assert_eq!(of_b, "seven");
+    let mut tx = b.begin().await.expect("begun");
+    let of_b: String = prepared
+        .query_scalar()
+        .fetch_one(&mut tx)
+        .await
+        .expect("the type that it has there");
+    assert_eq!(of_b, "seven");
 }
 
 /// Two schemas with a table of the same name, and a third schema that nobody lives in.
