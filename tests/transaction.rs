@@ -9,7 +9,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use support::{World, notes, scope, session, world};
 use tenantry::testing::cancelled_after;
-use tenantry::{CommitError, Error, ErrorKind, RetryPolicy, TxOptions};
+use tenantry::{CommitError, Error, ErrorKind, IsolationLevel, RetryPolicy, TxOptions};
 
 async fn show(tx: &mut tenantry::TenantTx, setting: &str) -> String {
     let text = format!("SHOW {setting}");
@@ -222,6 +222,63 @@ async fn options_travel_with_begin_and_end_with_the_transaction() {
 
 /// A setting that the server refuses must not leave the connection in a failed transaction, as it
 /// does behind BEGIN in one message (25P02 for every later borrower).
+#[tokio::test]
+async fn isolation_level_is_the_one_that_was_asked_for() {
+    let world = world(&["a"]).await;
+    let registry = world.registry().await;
+    let a = scope(&registry, "a").await;
+    let options = TxOptions::default;
+    for (options, level) in [
+        (options(), "read committed"),
+        (options().repeatable_read(), "repeatable read"),
+        (options().serializable(), "serializable"),
+        (
+            options().isolation(IsolationLevel::RepeatableRead),
+            "repeatable read",
+        ),
+    ] {
+        let mut tx = a.begin_with(&options).await.expect("begun");
+        assert_eq!(show(&mut tx, "transaction_isolation").await, level);
+        tx.rollback().await.expect("rolled back");
+    }
+}
+
+/// Nobody finds its locks when it returns, on however slow a wire.
+#[tokio::test]
+async fn rollback_waits_until_the_server_has_done_so() {
+    let world = world(&["a"]).await;
+    let mut admin = world.admin().await;
+    let wire = world.slow_wire().await;
+    let registry = world.registry_over(&wire).await;
+    let a = scope(&registry, "a").await;
+    wire.set_latency(Duration::from_millis(50));
+    for _ in 0..3 {
+        let mut tx = a.begin().await.expect("begun");
+        sqlx::query("UPDATE notes SET body = body")
+            .execute(&mut tx)
+            .await
+            .expect("locked");
+        let locked = "LOCK TABLE notes IN SHARE MODE NOWAIT";
+        admin.execute(locked).await.expect_err("it is locked");
+        tx.rollback().await.expect("rolled back");
+        admin.execute("BEGIN").await.expect("begun");
+        admin.execute(locked).await.expect("the lock is gone");
+        admin.execute("ROLLBACK").await.expect("rolled back");
+    }
+}
+
+/// What the server has not heard of it rolls back by itself, but nobody knows when.
+#[tokio::test]
+async fn rollback_says_that_the_connection_was_lost() {
+    let world = world(&["a"]).await;
+    let wire = world.slow_wire().await;
+    let registry = world.registry_over(&wire).await;
+    let tx = scope(&registry, "a").await.begin().await.expect("begun");
+    wire.cut();
+    let error = tx.rollback().await.expect_err("lost");
+    assert_eq!(error.kind(), ErrorKind::ConnectionLost);
+}
+
 #[tokio::test]
 async fn a_refused_option_leaves_no_transaction() {
     let world = world(&["a", "b"]).await;
