@@ -718,6 +718,47 @@ async fn transaction_is_repeated_after_a_serialization_failure() {
     }
 }
 
+/// SERIALIZABLE may fail as late as in COMMIT; here a deferred trigger does.
+#[tokio::test]
+async fn transaction_is_repeated_after_a_commit_that_failed() {
+    let world = world(&["a"]).await;
+    let mut admin = world.admin().await;
+    admin
+        .execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+               RAISE EXCEPTION USING ERRCODE = NEW.body; END $$; \
+             CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON notes DEFERRABLE INITIALLY DEFERRED \
+               FOR EACH ROW WHEN (NEW.body ~ '^[0-9P]{5}$') EXECUTE FUNCTION refuse()",
+        )
+        .await
+        .expect("a trigger");
+    let registry = world.registry().await;
+    let a = scope(&registry, "a").await;
+    let retry = RetryPolicy::default().delays(Duration::ZERO, Duration::ZERO);
+    for (code, outcome) in [
+        ("40001", (true, 2)),
+        ("40P01", (true, 2)),
+        ("23514", (false, 1)),
+    ] {
+        let attempts = Arc::new(AtomicU32::new(0));
+        let done = a
+            .transaction(TxOptions::default().retry(retry.clone()), |tx| {
+                let attempt = attempts.fetch_add(1, Ordering::Relaxed);
+                Box::pin(async move {
+                    let body = if attempt == 0 { code } else { "in order" };
+                    sqlx::query("INSERT INTO notes (body) VALUES ($1)")
+                        .bind(body)
+                        .execute(tx)
+                        .await?;
+                    Ok::<_, Error>(())
+                })
+            })
+            .await;
+        let attempts = attempts.load(Ordering::Relaxed);
+        assert_eq!((done.is_ok(), attempts), outcome, "{code}");
+    }
+}
+
 #[tokio::test]
 async fn transaction_is_not_repeated_for_nothing() {
     let world = world(&["a"]).await;
