@@ -267,6 +267,30 @@ async fn rollback_waits_until_the_server_has_done_so() {
     }
 }
 
+#[tokio::test]
+async fn end_of_a_read_only_transaction_waits_for_the_server_too() {
+    let world = world(&["a"]).await;
+    let mut admin = world.admin().await;
+    let wire = world.slow_wire().await;
+    let registry = world.registry_over(&wire).await;
+    let a = scope(&registry, "a").await;
+    wire.set_latency(Duration::from_millis(50));
+    let locked = "LOCK TABLE notes NOWAIT";
+    for is_committed in [true, false] {
+        let mut tx = a.begin_read_only().await.expect("begun");
+        notes(&mut tx).await.expect("rows");
+        admin.execute(locked).await.expect_err("it is read");
+        if is_committed {
+            tx.commit().await.expect("committed");
+        } else {
+            tx.rollback().await.expect("rolled back");
+        }
+        admin.execute("BEGIN").await.expect("begun");
+        admin.execute(locked).await.expect("the lock is gone");
+        admin.execute("ROLLBACK").await.expect("rolled back");
+    }
+}
+
 /// What the server has not heard of it rolls back by itself, but nobody knows when.
 #[tokio::test]
 async fn rollback_says_that_the_connection_was_lost() {
@@ -310,6 +334,10 @@ async fn a_refused_option_leaves_no_transaction() {
         assert_eq!(error.kind(), ErrorKind::InvalidOption);
         assert!(error.to_string().contains(rule), "{error}");
     }
+    let longest = TxOptions::default().search_path(["x".repeat(63)]);
+    let mut tx = a.begin_with(&longest).await.expect("begun");
+    assert_eq!(show(&mut tx, "search_path").await, "x".repeat(63));
+    tx.rollback().await.expect("rolled back");
 }
 
 #[tokio::test]
