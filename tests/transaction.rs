@@ -746,10 +746,8 @@ async fn transaction_is_repeated_after_a_serialization_failure() {
     }
 }
 
-/// SERIALIZABLE may fail as late as in COMMIT; here a deferred trigger does.
-#[tokio::test]
-async fn transaction_is_repeated_after_a_commit_that_failed() {
-    let world = world(&["a"]).await;
+/// A note that is the code of an error is refused with it, in COMMIT.
+async fn refuse_codes(world: &World) {
     let mut admin = world.admin().await;
     admin
         .execute(
@@ -760,6 +758,13 @@ async fn transaction_is_repeated_after_a_commit_that_failed() {
         )
         .await
         .expect("a trigger");
+}
+
+/// SERIALIZABLE may fail as late as in COMMIT; here a deferred trigger does.
+#[tokio::test]
+async fn transaction_is_repeated_after_a_commit_that_failed() {
+    let world = world(&["a"]).await;
+    refuse_codes(&world).await;
     let registry = world.registry().await;
     let a = scope(&registry, "a").await;
     let retry = RetryPolicy::default().delays(Duration::ZERO, Duration::ZERO);
@@ -784,6 +789,31 @@ async fn transaction_is_repeated_after_a_commit_that_failed() {
             .await;
         let attempts = attempts.load(Ordering::Relaxed);
         assert_eq!((done.is_ok(), attempts), outcome, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn statement_is_repeated_as_often_as_the_policy_says() {
+    let world = world(&["a"]).await;
+    refuse_codes(&world).await;
+    let registry = world.registry().await;
+    let a = scope(&registry, "a").await;
+    for (code, allowed, made) in [("40001", 1, 1), ("40001", 3, 3), ("23514", 3, 1)] {
+        let policy = RetryPolicy::default()
+            .max_attempts(allowed)
+            .delays(Duration::ZERO, Duration::ZERO);
+        let attempts = AtomicU32::new(0);
+        let error = policy
+            .run(|| {
+                attempts.fetch_add(1, Ordering::Relaxed);
+                sqlx::query("INSERT INTO notes (body) VALUES ($1)")
+                    .bind(code)
+                    .execute(&a)
+            })
+            .await
+            .expect_err("refused each time");
+        assert_eq!(error.code().as_deref(), Some(code));
+        assert_eq!(attempts.load(Ordering::Relaxed), made, "{code}");
     }
 }
 

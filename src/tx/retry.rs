@@ -232,6 +232,17 @@ mod tests {
     }
 
     #[test]
+    fn ends_when_its_time_is_over_and_not_after() {
+        let ms = Duration::from_millis;
+        let policy = RetryPolicy::default()
+            .delays(Duration::ZERO, Duration::ZERO)
+            .max_elapsed(ms(10));
+        let after = |elapsed| policy.next_delay(&failure("40001", None), 1, elapsed);
+        assert_eq!(after(ms(9)), Some(Duration::ZERO));
+        assert_eq!(after(ms(10)), None);
+    }
+
+    #[test]
     fn waits_within_its_bounds_and_ends() {
         let policy = RetryPolicy::default();
         let failure = failure("40001", None);
