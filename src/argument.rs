@@ -22,6 +22,7 @@ pub(crate) enum Place {
 }
 
 /// A statement that has been looked at and found fit for its place, with the caller's arguments.
+#[derive(Clone)]
 pub(crate) struct Admitted {
     sql: SqlStr,
     /// `None`: the simple protocol, which has no arguments.
@@ -82,17 +83,6 @@ impl Admitted {
             kind: seen.kind,
             is_one: seen.statements == 1,
         })
-    }
-
-    /// The same once more, for the one case in which a statement is repeated.
-    pub(crate) fn again(&self) -> Self {
-        Self {
-            sql: self.sql.clone(),
-            arguments: self.arguments.clone(),
-            persistent: self.persistent,
-            kind: self.kind,
-            is_one: self.is_one,
-        }
     }
 
     /// For those who promised that they only read.
@@ -250,21 +240,11 @@ fn refused(message: &'static str) -> Error {
 }
 
 /// What is handed to sqlx.
+#[derive(Clone)]
 pub(crate) struct Scoped {
     sql: SqlStr,
     arguments: Option<PgArguments>,
     persistent: bool,
-}
-
-impl Scoped {
-    /// The same once more, for the one case in which a statement is repeated.
-    pub(crate) fn again(&self) -> Self {
-        Self {
-            sql: self.sql.clone(),
-            arguments: self.arguments.clone(),
-            persistent: self.persistent,
-        }
-    }
 }
 
 impl Execute<'_, Postgres> for Scoped {

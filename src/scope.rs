@@ -345,7 +345,7 @@ impl TenantScope {
             if place.needs_transaction() {
                 let schema = place.schema.clone();
                 let mut tx = self.begin_for_one(place).await?;
-                let mut again = Some(admitted.again());
+                let mut again = Some(admitted.clone());
                 let mut admitted = admitted;
                 loop {
                     let mut failure = None;
@@ -375,7 +375,7 @@ impl TenantScope {
             }
             let (mut lease, mut scoped) = self.armed(place.lease, admitted)?;
             let started = Instant::now();
-            let mut again = Some(scoped.again());
+            let mut again = Some(scoped.clone());
             let failure = loop {
                 let mut failure = None;
                 {
@@ -415,7 +415,7 @@ impl TenantScope {
             if place.needs_transaction() {
                 let schema = place.schema.clone();
                 let mut tx = self.begin_for_one(place).await?;
-                let again = admitted.again();
+                let again = admitted.clone();
                 let mut answer = tx.run_optional(Ok(admitted)).await;
                 if answer.as_ref().is_err_and(has_stale_plan) {
                     tx = self.begin_anew(tx, schema.as_deref()).await?;
@@ -427,7 +427,7 @@ impl TenantScope {
             }
             let (mut lease, scoped) = self.armed(place.lease, admitted)?;
             let started = Instant::now();
-            let again = scoped.again();
+            let again = scoped.clone();
             let mut answer = lease.connection()?.raw().fetch_optional(scoped).await;
             if answer.as_ref().is_err_and(has_stale_plan) {
                 lease.connection()?.raw().clear_cached_statements().await?;

@@ -12,7 +12,7 @@ use futures_util::TryStreamExt as _;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 use support::log::log;
-use support::{World, empty_world, notes, scope, session, tenant, world, world_with};
+use support::{World, empty_world, eventually, notes, scope, session, tenant, world, world_with};
 use tenantry::sql::{DangerousAccess, Installation, TenantType};
 use tenantry::testing::{FaultProxy, cancelled_after};
 use tenantry::{
@@ -150,17 +150,6 @@ async fn code<'e>(executor: impl sqlx::PgExecutor<'e>, sql: &str) -> String {
         Ok(_) => "none: it was carried out".to_owned(),
         Err(error) => Error::from(error).code().unwrap_or_default().into_owned(),
     }
-}
-
-/// Asks until it is so. The bound is for a test that fails, and far from what it takes.
-async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    for _ in 0..1_000 {
-        if is_so().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("not in time: {what}");
 }
 
 #[tokio::test]

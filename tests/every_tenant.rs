@@ -11,17 +11,27 @@ use sqlx::postgres::PgConnectOptions;
 use support::listed::Listed;
 use support::tenant;
 use tenantry::{
-    ConnectionBudget, ErrorKind, ForEachError, ForEachReport, ForEachTenant, LazyPools,
-    StaticDirectory, Stopped, TenantDirectory, TenantId, TenantRegistry, TenantState,
+    ConnectionBudget, Database, ErrorKind, ForEachError, ForEachReport, ForEachTenant, LazyPools,
+    Placement, StaticDirectory, Stopped, TenantDirectory, TenantId, TenantRecord, TenantRegistry,
+    TenantState,
 };
 
 fn ids(count: usize) -> Vec<TenantId> {
     (0..count).map(|n| tenant(&format!("t{n:04}"))).collect()
 }
 
+/// Where nobody goes.
+fn nowhere() -> TenantRecord {
+    let database = Database::new(PgConnectOptions::new_without_pgpass());
+    TenantRecord::new(Placement::Shared { database })
+}
+
 fn answers(tenants: &[TenantId]) -> StaticDirectory {
-    let nowhere = PgConnectOptions::new_without_pgpass();
-    StaticDirectory::new().shared(nowhere, tenants.iter().cloned())
+    let directory = StaticDirectory::new();
+    for tenant in tenants {
+        directory.put(tenant.clone(), nowhere());
+    }
+    directory
 }
 
 async fn registry(directory: impl TenantDirectory) -> TenantRegistry {
@@ -155,26 +165,30 @@ async fn no_more_at_a_time_than_was_asked_for_and_than_is_a_jobs_share() {
 /// With eager pools and no budget there is nothing to take a share of.
 #[tokio::test]
 async fn without_a_cap_as_many_at_a_time_as_was_asked_for() {
-    let tenants = ids(30);
-    let registry = TenantRegistry::builder(Listed {
-        answers: StaticDirectory::new(),
-        tenants: Vec::new(),
-        fails_behind: None,
-    })
-    .build()
-    .await
-    .expect("a registry of nobody");
-    assert_eq!(most_at_a_time(&registry, ForEachTenant::default()).await, 0);
+    let directory = StaticDirectory::new();
+    let registry = TenantRegistry::builder(directory.clone())
+        .build()
+        .await
+        .expect("a registry of nobody");
+    let options = ForEachTenant::default().concurrency(30);
+    assert_eq!(most_at_a_time(&registry, options.clone()).await, 0);
+    for tenant in ids(60) {
+        directory.put(tenant, nowhere());
+    }
+    assert_eq!(most_at_a_time(&registry, options).await, 30);
+}
 
+#[tokio::test]
+async fn tenants_that_were_gone_before_they_were_met_are_failures() {
     let unknown = Listed {
         answers: StaticDirectory::new(),
-        tenants,
+        tenants: ids(30),
         fails_behind: None,
     };
     let registry = TenantRegistry::builder(unknown)
         .build()
         .await
-        .expect("they were gone before they were met");
+        .expect("nobody is left who could fail");
     let report = number(&registry, ForEachTenant::default().concurrency(30), &[]).await;
     assert!(report.done.is_empty());
     for error in report.failed.values() {

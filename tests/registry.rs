@@ -14,11 +14,11 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _};
 use support::fleet::Fleet;
 use support::listed::Listed;
 use support::silent::Silent;
-use support::{World, empty_world, notes, scope, session, tenant, world, world_with};
+use support::{World, empty_world, eventually, notes, scope, session, tenant, world, world_with};
 use tenantry::sql::{Installation, TenantType};
 use tenantry::{
     ContextSettings, EagerPools, Error, ErrorKind, LazyPools, PoolOptions, StaticDirectory,
-    TenantContext, TenantDirectory as _, TenantRegistry, TenantState,
+    TenantContext, TenantRegistry, TenantState,
 };
 
 fn installation() -> Installation {
@@ -40,17 +40,6 @@ async fn admin_runs(world: &World, sql: String) {
     let mut admin = world.admin().await;
     admin.execute(AssertSqlSafe(sql)).await.expect("done");
     admin.close().await.expect("closed");
-}
-
-/// Asks until it is so. The bound is for a test that fails, and far from what it takes.
-async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    for _ in 0..1_000 {
-        if is_so().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("not in time: {what}");
 }
 
 #[tokio::test]
@@ -529,8 +518,6 @@ async fn tenant_that_is_not_served_keeps_no_registry_from_starting() {
 async fn registry_that_is_not_built_leaves_no_connection() {
     let fleet = Fleet::new(3).await;
     let mut admin = fleet.superuser().await;
-    let silent = Silent::start(Duration::from_secs(3600)).await;
-    let nobody = silent.tenants(1);
     let missing = tenant("missing");
     let fails = fleet
         .directory()
@@ -545,21 +532,18 @@ async fn registry_that_is_not_built_leaves_no_connection() {
     })
     .await;
 
-    let record = nobody.find(&tenant("t0")).await.expect("asked");
-    let waits = fleet.directory();
-    waits.put(tenant("z"), record.expect("known"));
-    let mut build = pin!(TenantRegistry::builder(waits).build());
-    let opened = async {
-        while fleet.sessions(&mut admin).await < 3 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
+    let silent = Silent::start(Duration::from_secs(3600)).await;
+    let waits = fleet.directory().database(tenant("z"), silent.database());
+    let mut build = Box::pin(TenantRegistry::builder(waits).build());
+    let opened = eventually("the others are connected", async || {
+        fleet.sessions(&mut admin).await == 3
+    });
     tokio::select! {
         biased;
         () = opened => {}
         _ = &mut build => panic!("nobody answers"),
     }
-    build.set(TenantRegistry::builder(StaticDirectory::new()).build());
+    drop(build);
     eventually("nobody is connected", async || {
         fleet.sessions(&mut admin).await == 0
     })

@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use support::fleet::Fleet;
-use support::{notes, scope, world};
+use support::{eventually, notes, scope, world};
 use tenantry::testing::lease_and_give_back;
 use tenantry::{ConnectionBudget, LazyPools, TenantRegistry, TenantScope, TenantTx};
 
@@ -15,7 +15,7 @@ struct Busy {
     fleet: Fleet,
     registry: TenantRegistry,
     open: Vec<TenantTx>,
-    _waits: tokio::task::JoinHandle<()>,
+    waits: tokio::task::JoinHandle<()>,
 }
 
 impl Busy {
@@ -41,29 +41,29 @@ impl Busy {
         let free = scope(&registry, "t1").await;
         read(&free).await;
         read(&free).await;
-        let started = Self {
+        eventually("one waits, and nothing is on its way", async || {
+            let now = registry.status().connections;
+            (now.waiting, now.closing, now.opening) == (1, 0, 0)
+        })
+        .await;
+        Self {
             fleet,
             registry,
             open,
-            _waits: waits,
-        };
-        started
-            .until(|registry| {
-                let now = registry.status().connections;
-                (now.waiting, now.closing, now.opening) == (1, 0, 0)
-            })
-            .await;
-        started
+            waits,
+        }
     }
 
-    async fn until(&self, is_so: impl Fn(&TenantRegistry) -> bool) {
-        for _ in 0..2_000 {
-            if is_so(&self.registry) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!("after 10 s still {:?}", self.registry.status());
+    /// Ends one of the transactions, so that who waited is served.
+    async fn end_one(&mut self) {
+        let ends = self.open.pop().expect("open");
+        ends.rollback().await.expect("rolled back");
+        (&mut self.waits).await.expect("served");
+        eventually("what served it is free", async || {
+            let now = self.registry.status().connections;
+            (now.waiting, now.in_use, now.idle) == (0, 1, 2)
+        })
+        .await;
     }
 }
 
@@ -101,17 +101,7 @@ async fn status_counts_what_there_is_and_what_was_done() {
     assert_eq!((t1.connections.in_use, t1.connections.idle), (0, 1));
     assert_eq!(of(2), None);
 
-    busy.open
-        .pop()
-        .expect("open")
-        .rollback()
-        .await
-        .expect("rolled back");
-    busy.until(|registry| {
-        let now = registry.status().connections;
-        (now.waiting, now.in_use, now.idle) == (0, 1, 2)
-    })
-    .await;
+    busy.end_one().await;
     assert_eq!(busy.registry.status().leases, 6);
 }
 
@@ -162,14 +152,7 @@ async fn metrics_page_shows_the_status() {
         .install_recorder()
         .expect("the only recorder");
     let mut busy = Busy::start().await;
-    busy.open
-        .pop()
-        .expect("open")
-        .rollback()
-        .await
-        .expect("rolled back");
-    busy.until(|registry| registry.status().connections.idle == 2)
-        .await;
+    busy.end_one().await;
     busy.registry.publish_metrics();
     let page = page.render();
 

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use support::{World, notes, scope, session, world};
-use tenantry::testing::cancelled_after;
-use tenantry::{CommitError, Error, ErrorKind, IsolationLevel, RetryPolicy, TxOptions};
+use tenantry::testing::{FaultProxy, cancelled_after};
+use tenantry::{
+    CommitError, Error, ErrorKind, IsolationLevel, RetryPolicy, TenantScope, TxOptions,
+};
 
 async fn show(tx: &mut tenantry::TenantTx, setting: &str) -> String {
     let text = format!("SHOW {setting}");
@@ -220,8 +222,6 @@ async fn options_travel_with_begin_and_end_with_the_transaction() {
         .expect("revoked");
 }
 
-/// A setting that the server refuses must not leave the connection in a failed transaction, as it
-/// does behind BEGIN in one message (25P02 for every later borrower).
 #[tokio::test]
 async fn isolation_level_is_the_one_that_was_asked_for() {
     let world = world(&["a"]).await;
@@ -243,51 +243,57 @@ async fn isolation_level_is_the_one_that_was_asked_for() {
     }
 }
 
-/// Nobody finds its locks when it returns, on however slow a wire.
-#[tokio::test]
-async fn rollback_waits_until_the_server_has_done_so() {
-    let world = world(&["a"]).await;
-    let mut admin = world.admin().await;
+/// A scope that is 100 ms away from its server.
+async fn far_away(world: &World) -> (FaultProxy, TenantScope) {
     let wire = world.slow_wire().await;
     let registry = world.registry_over(&wire).await;
     let a = scope(&registry, "a").await;
     wire.set_latency(Duration::from_millis(50));
+    (wire, a)
+}
+
+async fn can_be_had(admin: &mut PgConnection, lock: &str) {
+    admin.execute("BEGIN").await.expect("begun");
+    let had = admin.execute(AssertSqlSafe(lock)).await;
+    had.expect("the lock is gone");
+    admin.execute("ROLLBACK").await.expect("rolled back");
+}
+
+/// Nobody finds its locks when it returns, on however slow a wire.
+#[tokio::test]
+async fn rollback_waits_until_the_server_has_done_so() {
+    const LOCK: &str = "LOCK TABLE notes IN SHARE MODE NOWAIT";
+    let world = world(&["a"]).await;
+    let mut admin = world.admin().await;
+    let (_wire, a) = far_away(&world).await;
     for _ in 0..3 {
         let mut tx = a.begin().await.expect("begun");
         sqlx::query("UPDATE notes SET body = body")
             .execute(&mut tx)
             .await
             .expect("locked");
-        let locked = "LOCK TABLE notes IN SHARE MODE NOWAIT";
-        admin.execute(locked).await.expect_err("it is locked");
+        admin.execute(LOCK).await.expect_err("it is locked");
         tx.rollback().await.expect("rolled back");
-        admin.execute("BEGIN").await.expect("begun");
-        admin.execute(locked).await.expect("the lock is gone");
-        admin.execute("ROLLBACK").await.expect("rolled back");
+        can_be_had(&mut admin, LOCK).await;
     }
 }
 
 #[tokio::test]
 async fn end_of_a_read_only_transaction_waits_for_the_server_too() {
+    const LOCK: &str = "LOCK TABLE notes NOWAIT";
     let world = world(&["a"]).await;
     let mut admin = world.admin().await;
-    let wire = world.slow_wire().await;
-    let registry = world.registry_over(&wire).await;
-    let a = scope(&registry, "a").await;
-    wire.set_latency(Duration::from_millis(50));
-    let locked = "LOCK TABLE notes NOWAIT";
+    let (_wire, a) = far_away(&world).await;
     for is_committed in [true, false] {
         let mut tx = a.begin_read_only().await.expect("begun");
         notes(&mut tx).await.expect("rows");
-        admin.execute(locked).await.expect_err("it is read");
+        admin.execute(LOCK).await.expect_err("it is read");
         if is_committed {
             tx.commit().await.expect("committed");
         } else {
             tx.rollback().await.expect("rolled back");
         }
-        admin.execute("BEGIN").await.expect("begun");
-        admin.execute(locked).await.expect("the lock is gone");
-        admin.execute("ROLLBACK").await.expect("rolled back");
+        can_be_had(&mut admin, LOCK).await;
     }
 }
 
@@ -295,14 +301,15 @@ async fn end_of_a_read_only_transaction_waits_for_the_server_too() {
 #[tokio::test]
 async fn rollback_says_that_the_connection_was_lost() {
     let world = world(&["a"]).await;
-    let wire = world.slow_wire().await;
-    let registry = world.registry_over(&wire).await;
-    let tx = scope(&registry, "a").await.begin().await.expect("begun");
+    let (wire, a) = far_away(&world).await;
+    let tx = a.begin().await.expect("begun");
     wire.cut();
     let error = tx.rollback().await.expect_err("lost");
     assert_eq!(error.kind(), ErrorKind::ConnectionLost);
 }
 
+/// A setting that the server refuses must not leave the connection in a failed transaction, as it
+/// does behind BEGIN in one message (25P02 for every later borrower).
 #[tokio::test]
 async fn a_refused_option_leaves_no_transaction() {
     let world = world(&["a", "b"]).await;

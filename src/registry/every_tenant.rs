@@ -169,7 +169,7 @@ impl TenantRegistry {
         let mut report = ForEachReport {
             done: BTreeMap::new(),
             failed: BTreeMap::new(),
-            resume_after: options.after.clone(),
+            resume_after: None,
             stopped: None,
         };
         let concurrency = options.concurrency.min(self.share_of_jobs());
@@ -183,8 +183,6 @@ impl TenantRegistry {
             while under_way.len() < concurrency && report.stopped.is_none() {
                 match next.tenant().await {
                     Ok(Some(tenant)) => {
-                        // Nothing that was begun is left undone when this returns.
-                        report.resume_after = Some(tenant.clone());
                         under_way.push(self.work_for(tenant, &work));
                     }
                     Ok(None) => break,
@@ -192,6 +190,8 @@ impl TenantRegistry {
                 }
             }
             let Some((tenant, outcome)) = under_way.next().await else {
+                // Nothing that was begun is left undone.
+                report.resume_after = next.after;
                 return report;
             };
             match outcome {

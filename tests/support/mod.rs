@@ -223,3 +223,14 @@ pub async fn notes<'e>(executor: impl sqlx::PgExecutor<'e>) -> Result<Vec<String
         .fetch_all(executor)
         .await
 }
+
+/// Asks until it is so. The bound is for a test that fails, and far from what it takes.
+pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    for _ in 0..1_000 {
+        if is_so().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("not in time: {what}");
+}
