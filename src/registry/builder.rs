@@ -161,13 +161,10 @@ impl TenantRegistryBuilder {
             max_pools,
             idle_timeout,
         );
-        // Closes what was opened if this is given up, or fails.
+        // Given up, or failed, it takes what was opened with it.
         let mut registry = TenantRegistry::new(slots, names, signer);
         if let Opening::Eager(eager) = self.opening {
-            let guard = CloseUnlessBuilt(Some(registry.clone()));
-            let failed = open_all(&registry, eager).await?;
-            guard.built();
-            registry.failed_at_start = failed.into();
+            registry.failed_at_start = open_all(&registry, eager).await?.into();
         }
         Ok(registry)
     }
@@ -244,22 +241,6 @@ fn nothing_opened(failed: Vec<(TenantId, Error)>) -> Error {
     match first {
         Some((_, error)) => Error::new(error.kind(), message).with_source(error),
         None => Error::new(ErrorKind::Connect, message),
-    }
-}
-
-struct CloseUnlessBuilt(Option<TenantRegistry>);
-
-impl CloseUnlessBuilt {
-    fn built(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for CloseUnlessBuilt {
-    fn drop(&mut self) {
-        if let Some(registry) = self.0.take() {
-            registry.close();
-        }
     }
 }
 

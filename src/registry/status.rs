@@ -142,3 +142,35 @@ impl ConnectionCounts {
         self.waiting += counts.waiting;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lease::PoolCounts;
+
+    #[test]
+    fn counts_of_pools_are_added_up() {
+        let mut counts = ConnectionCounts::default();
+        for factor in [1, 10] {
+            counts.add(PoolCounts {
+                in_use: factor,
+                idle: 2 * factor,
+                opening: 3 * factor,
+                closing: 4 * factor,
+                waiting: 5 * factor,
+                leases: 6 * factor as u64,
+                opened: 7 * factor as u64,
+                failures: 8 * factor as u64,
+            });
+        }
+        let expected = ConnectionCounts {
+            in_use: 11,
+            idle: 22,
+            opening: 33,
+            closing: 44,
+            waiting: 55,
+        };
+        assert_eq!(counts, expected);
+        assert_eq!(counts.total(), 110, "who waits has no connection");
+    }
+}
