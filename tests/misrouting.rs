@@ -3,7 +3,7 @@
 
 mod support;
 
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use support::{World, scope, tenant, world, world_with};
 use tenantry::sql::{Installation, TenantType};
@@ -50,59 +50,64 @@ async fn hand_over(world: &World, to: &str) {
     admin.close().await.expect("closed");
 }
 
-/// Every way to send something: its name, and how many rows it got to see or to write.
-async fn attempts(scope: &TenantScope) -> Vec<(&'static str, Result<u64, Error>)> {
-    let mut made = Vec::new();
-    for (name, sql) in [
-        ("select", "SELECT body FROM plain WHERE $1"),
-        (
-            "insert",
-            "INSERT INTO plain SELECT 'of an intruder' WHERE $1",
-        ),
-        (
-            "update",
-            "UPDATE plain SET body = 'of an intruder' WHERE $1",
-        ),
-        ("delete", "DELETE FROM plain WHERE $1 AND body = 'nothing'"),
-        (
-            "with",
-            "WITH w AS (INSERT INTO plain SELECT 'of an intruder' WHERE $1 RETURNING body) \
-             SELECT body FROM w",
-        ),
-    ] {
-        let rows = sqlx::query(sql).bind(true).fetch_all(scope).await;
-        made.push((
-            name,
-            rows.map(|rows| rows.len() as u64).map_err(Error::from),
-        ));
+/// Every way to send something.
+const ATTEMPTS: [&str; 14] = [
+    "select",
+    "insert",
+    "update",
+    "delete",
+    "with",
+    "stream",
+    "reader",
+    "statement in a transaction",
+    "raw_sql",
+    "raw_sql that writes",
+    "copy out",
+    "copy in",
+    "read-only transaction",
+    "the hatch",
+];
+
+/// How many rows it got to see or to write.
+async fn attempt(name: &str, scope: &TenantScope) -> Result<u64, Error> {
+    match name {
+        "select" => statement(scope, "SELECT body FROM plain WHERE $1").await,
+        "insert" => statement(scope, "INSERT INTO plain SELECT 'of an intruder' WHERE $1").await,
+        "update" => statement(scope, "UPDATE plain SET body = 'of an intruder' WHERE $1").await,
+        "delete" => statement(scope, "DELETE FROM plain WHERE $1 AND body = 'nothing'").await,
+        "with" => {
+            let sql = "WITH w AS (INSERT INTO plain SELECT 'of an intruder' WHERE $1 \
+                       RETURNING body) SELECT body FROM w";
+            statement(scope, sql).await
+        }
+        "stream" => stream(scope).await,
+        "reader" => reader(scope).await,
+        "statement in a transaction" => in_transaction(scope).await,
+        "raw_sql" => raw_sql(scope).await,
+        "raw_sql that writes" => raw_sql_writes(scope).await,
+        "copy out" => copy_out(scope).await,
+        "copy in" => copy_in(scope).await,
+        "read-only transaction" => read_only(scope).await,
+        "the hatch" => hatch(scope).await,
+        other => panic!("{other} is no attempt"),
     }
-    let first = sqlx::query("SELECT body FROM plain")
-        .fetch(scope)
-        .try_next()
-        .await;
-    made.push((
-        "stream",
-        first
-            .map(|row| row.into_iter().count() as u64)
-            .map_err(Error::from),
-    ));
-    let mut reader = Reader::from(scope);
-    let read = sqlx::query("SELECT body FROM plain")
-        .fetch_optional(&mut reader)
-        .await;
-    made.push((
-        "reader",
-        read.map(|row| row.into_iter().count() as u64)
-            .map_err(Error::from),
-    ));
-    made.push(("statement in a transaction", in_transaction(scope).await));
-    made.push(("raw_sql", raw_sql(scope).await));
-    made.push(("raw_sql that writes", raw_sql_writes(scope).await));
-    made.push(("copy out", copy_out(scope).await));
-    made.push(("copy in", copy_in(scope).await));
-    made.push(("read-only transaction", read_only(scope).await));
-    made.push(("the hatch", hatch(scope).await));
-    made
+}
+
+async fn statement(scope: &TenantScope, sql: &'static str) -> Result<u64, Error> {
+    let rows = sqlx::query(sql).bind(true).fetch_all(scope).await?;
+    Ok(rows.len() as u64)
+}
+
+async fn stream(scope: &TenantScope) -> Result<u64, Error> {
+    let first = sqlx::query("SELECT body FROM plain").fetch(scope);
+    Ok(first.take(1).try_collect::<Vec<_>>().await?.len() as u64)
+}
+
+async fn reader(scope: &TenantScope) -> Result<u64, Error> {
+    let row = sqlx::query("SELECT body FROM plain")
+        .fetch_optional(&mut Reader::from(scope))
+        .await?;
+    Ok(row.into_iter().count() as u64)
 }
 
 async fn in_transaction(scope: &TenantScope) -> Result<u64, Error> {
@@ -193,27 +198,31 @@ async fn options_of_another_tenants_database_end_in_no_registry() {
     assert_eq!(support::notes(&a).await.expect("rows"), ["a note of a"]);
 }
 
+/// Each attempt on a connection that was opened before, which the refusal of another would have
+/// closed: a new one would be refused when it is opened.
 #[tokio::test]
 async fn database_that_changed_hands_refuses_whatever_is_sent() {
     let world = database_of("a").await;
-    let registry = registry_of(&world, "a").await.expect("a's");
-    let a = scope(&registry, "a").await;
-    // What was prepared before is refused as well.
-    for (name, seen) in attempts(&a).await {
+    for name in ATTEMPTS {
+        let registry = registry_of(&world, "a").await.expect("a's");
+        let a = scope(&registry, "a").await;
+        // What was prepared before is refused as well.
+        let seen = attempt(name, &a).await;
         seen.unwrap_or_else(|error| panic!("{name}: {error:?}"));
-    }
-    let mut admin = world.admin().await;
-    admin
-        .execute("DELETE FROM plain; INSERT INTO plain VALUES ('of the owner')")
-        .await
-        .expect("as before");
+        let mut admin = world.admin().await;
+        admin
+            .execute("DELETE FROM plain; INSERT INTO plain VALUES ('of the owner')")
+            .await
+            .expect("as before");
 
-    hand_over(&world, "b").await;
-    for (name, seen) in attempts(&a).await {
-        let error = seen.expect_err(name);
+        hand_over(&world, "b").await;
+        let opened = registry.status().connections_opened;
+        let error = attempt(name, &a).await.expect_err(name);
         assert!(error.is_misrouted(), "{name}: {error:?}");
+        assert_eq!(registry.status().connections_opened, opened, "{name}");
+        assert_eq!(rows(&world).await, ["of the owner"], "{name}");
+        hand_over(&world, "a").await;
     }
-    assert_eq!(rows(&world).await, ["of the owner"]);
 }
 
 /// A transaction that is under way when the database changes hands.
@@ -290,9 +299,10 @@ async fn without_the_check_every_attempt_gets_through() {
         .execute("ALTER DOMAIN tenantry.scope DROP CONSTRAINT tenantry_2_tenant")
         .await
         .expect("dropped");
-    let seen = attempts(&a).await;
-    let through = seen.iter().filter(|(_, seen)| seen.is_ok()).count();
-    assert_eq!(through, seen.len(), "{seen:?}");
+    for name in ATTEMPTS {
+        let seen = attempt(name, &a).await;
+        seen.unwrap_or_else(|error| panic!("{name}: {error:?}"));
+    }
     assert!(rows(&world).await.contains(&"of an intruder".to_owned()));
 }
 
