@@ -35,6 +35,7 @@ async fn what_has_no_argument_comes_after_the_context() {
     }
     let mut tx = a.begin().await.expect("begun");
     for text in [
+        "-- nothing",
         "SET LOCAL enable_sort = off",
         "LOCK TABLE notes IN SHARE MODE",
         "SET CONSTRAINTS ALL DEFERRED",
