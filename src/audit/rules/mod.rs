@@ -3,6 +3,7 @@
 mod functions;
 mod installation;
 mod keys;
+mod large_objects;
 mod owners;
 mod performance;
 mod policies;
@@ -10,6 +11,7 @@ mod pool;
 mod privileges;
 mod replication;
 mod roles;
+mod server;
 mod statistics;
 mod tables;
 mod views;
@@ -31,6 +33,8 @@ use owners::Owners;
 pub(super) const ALL: &[&[Rule]] = &[
     roles::RULES,
     privileges::RULES,
+    large_objects::RULES,
+    server::RULES,
     tables::RULES,
     policies::RULES,
     views::RULES,
@@ -87,7 +91,7 @@ pub(super) async fn judge(
     unseen: &mut Vec<Unseen>,
 ) -> Result<Vec<Finding>, Error> {
     let mut findings = roles::judge(catalog, subject);
-    findings.extend(privileges::of_the_server(catalog));
+    findings.extend(server::judge(catalog));
     findings.extend(installation::owned(catalog));
     if let DatabaseOf::Tenant(tenant) = &catalog.whose {
         // All its rows are one tenant's: what matters is that no other is let in.
@@ -95,7 +99,8 @@ pub(super) async fn judge(
         findings.extend(installation::placement(session, catalog, tenant, unseen).await?);
         return Ok(findings);
     }
-    findings.extend(privileges::of_relations(catalog, subject));
+    findings.extend(privileges::judge(catalog, subject));
+    findings.extend(large_objects::judge(catalog));
     findings.extend(tables::judge(catalog, subject));
     session.be_impatient().await?;
     let answers = predicate::answers(session, catalog, subject).await?;

@@ -1,9 +1,9 @@
-//! What is granted that no policy restrains.
+//! What is granted on tables, sequences, schemas and the database that no policy restrains.
 
 use crate::audit::catalog::{Catalog, Grant, Id, Kind, Relation};
 use crate::audit::finding::Finding;
 use crate::audit::rule::Rule;
-use crate::audit::severity::Severity::{Critical, High, Info, Low, Medium};
+use crate::audit::severity::Severity::{High, Info, Low, Medium};
 use crate::audit::subject::Subject;
 
 const PAGE: &str = "privileges";
@@ -59,12 +59,6 @@ const TEMPORARY: Rule = Rule::new(
     "the application role may make temporary tables, which outlive a transaction and stand in front \
      of real ones",
 );
-const PARAMETER: Rule = Rule::new(
-    PAGE,
-    "privilege-parameter",
-    High,
-    "the application role may set a parameter that switches checks off",
-);
 const GLOBAL_WRITABLE: Rule = Rule::new(
     PAGE,
     "privilege-global-write",
@@ -77,54 +71,6 @@ const SEQUENCE: Rule = Rule::new(
     Low,
     "the state of a sequence that tenants share tells how much others do",
 );
-const SERVER_FUNCTION: Rule = Rule::new(
-    PAGE,
-    "privilege-server-files",
-    Critical,
-    "the application role may call a function that reads or writes files of the server",
-);
-const LARGE_OBJECTS: Rule = Rule::new(
-    PAGE,
-    "large-objects-shared",
-    High,
-    "large objects have an owner and no tenant: whoever serves tenants reads those of all",
-);
-const LARGE_OBJECTS_POSSIBLE: Rule = Rule::new(
-    PAGE,
-    "large-objects-possible",
-    Info,
-    "large objects can be made, which would belong to all tenants",
-);
-const OTHER_SESSIONS: Rule = Rule::new(
-    PAGE,
-    "server-activity",
-    Info,
-    "sessions of the same role see each other's statements, with the values that are written in them",
-);
-pub(super) const OTHER_BACKENDS: Rule = Rule::new(
-    PAGE,
-    "server-signals",
-    Low,
-    "sessions of the same role can cancel and end each other",
-);
-const STATEMENT_STATISTICS: Rule = Rule::new(
-    PAGE,
-    "extension-statements",
-    Low,
-    "an extension shows the statements of others, some with the values that are written in them",
-);
-const STORAGE_STATISTICS: Rule = Rule::new(
-    PAGE,
-    "extension-storage",
-    Low,
-    "an extension shows rows or pages that policies hide",
-);
-const PREPARED_TRANSACTIONS: Rule = Rule::new(
-    PAGE,
-    "server-prepared-transactions",
-    Info,
-    "a prepared transaction can be committed by any session of the same role",
-);
 
 pub(super) const RULES: &[Rule] = &[
     TRUNCATE,
@@ -135,21 +81,12 @@ pub(super) const RULES: &[Rule] = &[
     DEFAULT_PRIVILEGES,
     SCHEMA_CREATE,
     TEMPORARY,
-    PARAMETER,
     GLOBAL_WRITABLE,
     SEQUENCE,
-    SERVER_FUNCTION,
-    LARGE_OBJECTS,
-    LARGE_OBJECTS_POSSIBLE,
-    OTHER_SESSIONS,
-    OTHER_BACKENDS,
-    STATEMENT_STATISTICS,
-    STORAGE_STATISTICS,
-    PREPARED_TRANSACTIONS,
 ];
 
 /// Of what holds the rows of tenants, and of what is common to them.
-pub(super) fn of_relations(catalog: &Catalog, subject: &Subject) -> Vec<Finding> {
+pub(super) fn judge(catalog: &Catalog, subject: &Subject) -> Vec<Finding> {
     let mut findings = Vec::new();
     for relation in catalog.own_relations() {
         match relation.kind {
@@ -163,29 +100,6 @@ pub(super) fn of_relations(catalog: &Catalog, subject: &Subject) -> Vec<Finding>
     }
     default_privileges(catalog, &mut findings);
     containers(catalog, &mut findings);
-    large_objects(catalog, &mut findings);
-    findings
-}
-
-/// Of what reaches past a database, or past what it keeps apart.
-pub(super) fn of_the_server(catalog: &Catalog) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    parameters(catalog, &mut findings);
-    functions(catalog, &mut findings);
-    extensions(catalog, &mut findings);
-    if catalog.database.max_prepared_transactions > 0 {
-        findings.push(
-            Finding::new(
-                PREPARED_TRANSACTIONS,
-                "max_prepared_transactions",
-                format!(
-                    "is {}: PREPARE TRANSACTION leaves a transaction that no session owns",
-                    catalog.database.max_prepared_transactions
-                ),
-            )
-            .advise("set max_prepared_transactions = 0 unless a transaction manager needs it"),
-        );
-    }
     findings
 }
 
@@ -400,184 +314,6 @@ fn containers(catalog: &Catalog, findings: &mut Vec<Finding>) {
                     "REVOKE {privilege} ON DATABASE {} FROM {who};",
                     database.display
                 )),
-            );
-        }
-    }
-}
-
-fn parameters(catalog: &Catalog, findings: &mut Vec<Finding>) {
-    for granted in &catalog.parameter_privileges {
-        if !catalog.is_ours(granted.grantee) {
-            continue;
-        }
-        let who = catalog.role_display(granted.grantee);
-        let problem = match &*granted.parameter {
-            "session_replication_role" => {
-                "with it triggers do not fire and foreign keys are not checked"
-            }
-            "lo_compat_privileges" => "with it large objects are everybody's to read and write",
-            "session_preload_libraries" | "dynamic_library_path" => {
-                "with it code of the server's files is loaded into sessions"
-            }
-            "log_statement" | "log_min_duration_statement" | "log_parameter_max_length" => {
-                "with it what it does is kept out of the server's log"
-            }
-            _ if granted.privilege == "ALTER SYSTEM" => "and that for the whole server",
-            _ => continue,
-        };
-        findings.push(
-            Finding::new(
-                PARAMETER,
-                &granted.parameter,
-                format!("{who} may {} it: {problem}", granted.privilege),
-            )
-            .mend(format!(
-                "REVOKE {} ON PARAMETER {} FROM {who};",
-                granted.privilege, granted.parameter
-            )),
-        );
-    }
-}
-
-fn functions(catalog: &Catalog, findings: &mut Vec<Finding>) {
-    for function in &catalog.server_functions {
-        let (rule, problem) = match &*function.name {
-            "pg_read_file"
-            | "pg_read_binary_file"
-            | "pg_ls_dir"
-            | "pg_stat_file"
-            | "lo_import"
-            | "lo_export"
-            | "pg_file_write" => (
-                SERVER_FUNCTION,
-                "it reaches the files of the server, those of tables too",
-            ),
-            "dblink_connect_u" => (
-                SERVER_FUNCTION,
-                "it connects as the server without a password",
-            ),
-            "pg_stat_get_activity" => (
-                OTHER_SESSIONS,
-                "it shows the statements of the same role's other sessions",
-            ),
-            "pg_cancel_backend" | "pg_terminate_backend" => (
-                OTHER_BACKENDS,
-                "it ends what the same role's other sessions are doing",
-            ),
-            "pgrowlocks" | "pgstattuple" | "pgstattuple_approx" | "pg_buffercache_pages" => (
-                STORAGE_STATISTICS,
-                "it shows what is stored, whatever policies hide",
-            ),
-            _ => continue,
-        };
-        for caller in function
-            .callers
-            .iter()
-            .filter(|caller| catalog.is_ours(**caller))
-        {
-            let who = catalog.role_display(*caller);
-            findings.push(
-                Finding::new(
-                    rule,
-                    &function.display,
-                    format!("{who} may call it: {problem}"),
-                )
-                .severity_of(match rule == OTHER_BACKENDS {
-                    true => Info,
-                    false => rule.severity(),
-                })
-                .mend(format!(
-                    "REVOKE EXECUTE ON FUNCTION {} FROM {who};",
-                    function.display
-                )),
-            );
-        }
-    }
-}
-
-fn large_objects(catalog: &Catalog, findings: &mut Vec<Finding>) {
-    let is_callable = catalog.server_functions.iter().any(|function| {
-        is_of_large_objects(&function.name)
-            && function
-                .callers
-                .iter()
-                .any(|caller| catalog.is_ours(*caller))
-    });
-    if !is_callable {
-        return;
-    }
-    let possible = Finding::new(
-        LARGE_OBJECTS_POSSIBLE,
-        "large objects",
-        "whoever serves tenants may make and read them: they belong to a role and to no tenant",
-    );
-    findings.push(without_large_objects(catalog, possible));
-    for objects in &catalog.large_objects {
-        if !catalog.reach.contains(objects.owner) && !objects.public {
-            continue;
-        }
-        let who = catalog.role_display(objects.owner);
-        let why = format!(
-            "{} large objects belong to it, and to no tenant",
-            objects.count
-        );
-        let shared = Finding::new(LARGE_OBJECTS, &who, why);
-        findings.push(without_large_objects(catalog, shared).advise(
-            "before that, move what is in them to a bytea column of a table with policies, and remove \
-             them with lo_unlink",
-        ));
-    }
-}
-
-fn is_of_large_objects(function: &str) -> bool {
-    matches!(
-        function,
-        "lo_creat" | "lo_create" | "lo_from_bytea" | "lo_open" | "lo_get" | "lo_put" | "lo_unlink"
-    )
-}
-
-fn without_large_objects(catalog: &Catalog, finding: Finding) -> Finding {
-    let functions = catalog.server_functions.iter();
-    functions
-        .filter(|function| is_of_large_objects(&function.name))
-        .flat_map(|function| {
-            function
-                .callers
-                .iter()
-                .map(move |caller| (function, *caller))
-        })
-        .filter(|(_, caller)| catalog.is_ours(*caller))
-        .fold(finding, |finding, (function, caller)| {
-            finding.mend(format!(
-                "REVOKE EXECUTE ON FUNCTION {} FROM {};",
-                function.display,
-                catalog.role_display(caller)
-            ))
-        })
-}
-
-fn extensions(catalog: &Catalog, findings: &mut Vec<Finding>) {
-    for view in &catalog.extension_views {
-        for reader in view
-            .readers
-            .iter()
-            .filter(|reader| catalog.is_ours(**reader))
-        {
-            let who = catalog.role_display(*reader);
-            let rule = match &*view.extension {
-                "pg_buffercache" => STORAGE_STATISTICS,
-                _ => STATEMENT_STATISTICS,
-            };
-            findings.push(
-                Finding::new(
-                    rule,
-                    &view.display,
-                    format!(
-                        "{who} may read it: it is the extension {}'s",
-                        view.extension
-                    ),
-                )
-                .mend(format!("REVOKE SELECT ON {} FROM {who};", view.display)),
             );
         }
     }

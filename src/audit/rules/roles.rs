@@ -187,7 +187,7 @@ fn predefined(catalog: &Catalog, role: &Role, findings: &mut Vec<Finding>) {
             "sees the statements of all sessions, with the values that are written in them",
         ),
         "pg_signal_backend" => (
-            super::privileges::OTHER_BACKENDS,
+            super::server::OTHER_BACKENDS,
             "ends what the sessions of other roles are doing",
         ),
         "pg_maintain" => (
