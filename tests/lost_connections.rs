@@ -209,6 +209,18 @@ async fn end_of_a_transaction_whose_session_is_gone_is_honest() {
 
     let error = orphan(&world, &a).await.commit().await.expect_err("gone");
     assert!(matches!(error, CommitError::OutcomeUnknown(_)), "{error:?}");
+    assert!(!error.is_rolled_back());
+    assert!(error.to_string().contains("nobody can tell"), "{error}");
+
+    // What has failed is kept by no COMMIT, whether it arrives or not.
+    let mut tx = a.begin().await.expect("begun");
+    let failed = sqlx::query("SELECT 1 / 0").execute(&mut tx).await;
+    failed.expect_err("refused");
+    kill_all(&world).await;
+    let error = tx.commit().await.expect_err("gone");
+    assert!(matches!(error, CommitError::RolledBack(_)), "{error:?}");
+    assert!(error.is_rolled_back());
+    assert!(error.to_string().contains("rolled back"), "{error}");
 
     let error = orphan(&world, &a).await.rollback().await.expect_err("gone");
     assert_eq!(error.kind(), ErrorKind::ConnectionLost);
