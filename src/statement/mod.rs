@@ -15,12 +15,15 @@
 
 #[cfg(test)]
 mod agreement;
+mod keyword;
 mod scan;
+mod set;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod trial;
 
+use keyword::key;
 use scan::{Scanner, Token};
 
 /// Ordered by how much it may leave behind.
@@ -152,9 +155,9 @@ fn statement(scanner: &mut Scanner<'_>, protected: &dyn Fn(&str) -> bool) -> (Ki
         | keyword::ABORT
         | keyword::ROLLBACK
         | keyword::RELEASE => Kind::TransactionControl,
-        keyword::SET => set(scanner.clone(), protected),
+        keyword::SET => set::kind(scanner.clone(), protected),
         keyword::RESET | keyword::DISCARD if next_is(scanner, b"all") => Kind::Context,
-        keyword::RESET => set(scanner.clone(), protected),
+        keyword::RESET => set::kind(scanner.clone(), protected),
         // It may be the name of a statement as well.
         keyword::PREPARE if next_is(scanner, b"transaction") => Kind::TransactionControl,
         keyword::PREPARE | keyword::EXECUTE | keyword::LOAD => Kind::Lasting,
@@ -367,122 +370,6 @@ impl Body {
     }
 }
 
-/// The kind of a SET or RESET, from what follows that word (`VariableSetStmt` in gram.y).
-fn set(mut scanner: Scanner<'_>, protected: &dyn Fn(&str) -> bool) -> Kind {
-    // SESSION and LOCAL are no part of the name, unless what comes next says that they are.
-    let mut is_local = false;
-    while next_is(&scanner, b"session") || next_is(&scanner, b"local") {
-        let mut behind = scanner.clone();
-        behind.next();
-        if next_is(&behind, b"authorization") {
-            return Kind::Lasting;
-        }
-        if next_is(&behind, b"characteristics") {
-            return Kind::TransactionControl;
-        }
-        let named = next_is(&behind, b"to") || next_is(&behind, b"from");
-        if named || !matches!(behind.clone().next(), Token::Word(_) | Token::Quoted { .. }) {
-            break;
-        }
-        is_local = next_is(&scanner, b"local");
-        scanner = behind;
-    }
-    if next_is(&scanner, b"transaction") {
-        return Kind::TransactionControl;
-    }
-    let mut name = Name::new();
-    loop {
-        let pushed = match scanner.next() {
-            Token::Word(part) => name.push(part),
-            Token::Quoted {
-                name: part,
-                unicode: false,
-            } => name.push(part),
-            _ => false,
-        };
-        if !pushed {
-            return Kind::Context;
-        }
-        let mut behind = scanner.clone();
-        if behind.next() != Token::Dot {
-            break;
-        }
-        if !name.push_dot() {
-            return Kind::Context;
-        }
-        scanner = behind;
-    }
-    let assigned = next_is(&scanner, b"to") || scanner.clone().next() == Token::Equals;
-    let Some(name) = name.get() else {
-        return Kind::Context;
-    };
-    let name = match name {
-        "time" if !assigned => "timezone",
-        "schema" if !assigned => "search_path",
-        "names" if !assigned => "client_encoding",
-        name => name,
-    };
-    match name {
-        "session_authorization" => Kind::Lasting,
-        // What SET TRANSACTION sets, by its other names.
-        "transaction_isolation" | "transaction_read_only" | "transaction_deferrable" => {
-            Kind::TransactionControl
-        }
-        // With these changed, the server would read the next text otherwise than the scanner.
-        "standard_conforming_strings" | "client_encoding" => Kind::Context,
-        name if protected(name) => Kind::Context,
-        "constraints" if !assigned => Kind::Local,
-        _ if is_local => Kind::Local,
-        _ => Kind::Session,
-    }
-}
-
-/// The name of a setting, put together without an allocation.
-struct Name {
-    bytes: [u8; 256],
-    length: usize,
-}
-
-impl Name {
-    fn new() -> Self {
-        Self {
-            bytes: [0; 256],
-            length: 0,
-        }
-    }
-
-    /// Says no to what it does not hold exactly.
-    fn push(&mut self, part: &[u8]) -> bool {
-        // PostgreSQL cuts off what is longer than NAMEDATALEN - 1, so a long name may mean a
-        // shorter one.
-        if part.len() > 63 || part.contains(&b'"') {
-            return false;
-        }
-        self.append(part)
-    }
-
-    fn push_dot(&mut self) -> bool {
-        self.append(b".")
-    }
-
-    fn append(&mut self, part: &[u8]) -> bool {
-        let end = self.length + part.len();
-        let Some(room) = self.bytes.get_mut(self.length..end) else {
-            return false;
-        };
-        room.copy_from_slice(part);
-        // Names of settings are compared without regard to case, quoted or not
-        // (`guc_name_compare` in guc.c).
-        room.make_ascii_lowercase();
-        self.length = end;
-        true
-    }
-
-    fn get(&self) -> Option<&str> {
-        std::str::from_utf8(&self.bytes[..self.length]).ok()
-    }
-}
-
 fn next_is(scanner: &Scanner<'_>, keyword: &[u8]) -> bool {
     matches!(scanner.clone().next(), Token::Word(word) if word.eq_ignore_ascii_case(keyword))
 }
@@ -503,57 +390,4 @@ fn may_change_session(name: &[u8]) -> bool {
 
 fn is_called(scanner: &Scanner<'_>) -> bool {
     scanner.clone().next() == Token::Open
-}
-
-/// Keywords by [`key`]: every word of a text is compared with some of them.
-mod keyword {
-    use super::key;
-
-    pub(super) const ABORT: u64 = key(b"abort");
-    pub(super) const AS: u64 = key(b"as");
-    pub(super) const BEGIN: u64 = key(b"begin");
-    pub(super) const COMMIT: u64 = key(b"commit");
-    pub(super) const COPY: u64 = key(b"copy");
-    pub(super) const DELETE: u64 = key(b"delete");
-    pub(super) const DISCARD: u64 = key(b"discard");
-    pub(super) const END: u64 = key(b"end");
-    pub(super) const EXECUTE: u64 = key(b"execute");
-    pub(super) const EXPLAIN: u64 = key(b"explain");
-    pub(super) const FOR: u64 = key(b"for");
-    pub(super) const INSERT: u64 = key(b"insert");
-    pub(super) const INTO: u64 = key(b"into");
-    pub(super) const KEY: u64 = key(b"key");
-    pub(super) const LOAD: u64 = key(b"load");
-    pub(super) const MERGE: u64 = key(b"merge");
-    pub(super) const NO: u64 = key(b"no");
-    pub(super) const PREPARE: u64 = key(b"prepare");
-    pub(super) const RELEASE: u64 = key(b"release");
-    pub(super) const RESET: u64 = key(b"reset");
-    pub(super) const ROLLBACK: u64 = key(b"rollback");
-    pub(super) const SELECT: u64 = key(b"select");
-    pub(super) const SET: u64 = key(b"set");
-    pub(super) const SHARE: u64 = key(b"share");
-    pub(super) const SHOW: u64 = key(b"show");
-    pub(super) const START: u64 = key(b"start");
-    pub(super) const TABLE: u64 = key(b"table");
-    pub(super) const UPDATE: u64 = key(b"update");
-    pub(super) const VALUES: u64 = key(b"values");
-    pub(super) const WITH: u64 = key(b"with");
-}
-
-/// A word of up to eight bytes as a number, the same for either case; 0 for a longer one.
-///
-/// The bit that is set turns capital letters into small ones and no other character of a name
-/// into a letter. Keywords fold by ASCII alone, whatever the locale (`ScanKeywordLookup`).
-const fn key(word: &[u8]) -> u64 {
-    if word.len() > 8 {
-        return 0;
-    }
-    let mut key = 0;
-    let mut at = 0;
-    while at < word.len() {
-        key = key << 8 | (word[at] | 0x20) as u64;
-        at += 1;
-    }
-    key
 }
