@@ -87,6 +87,18 @@ async fn single_statement_replaces_what_died_if_it_tests_first() {
     assert_eq!(notes(&a).await.expect("served"), ["a note of a"]);
 }
 
+/// Nothing is tried on it first.
+#[tokio::test]
+async fn connection_that_was_lost_under_a_statement_is_given_up_at_once() {
+    let world = world(&["a"]).await;
+    let registry = registry(&world, 1, NEVER).await;
+    let a = scope(&registry, "a").await;
+    let ended = sqlx::query("SELECT pg_terminate_backend(pg_backend_pid())").execute(&a);
+    let error = Error::from(ended.await.expect_err("lost"));
+    assert_eq!(error.kind(), ErrorKind::ConnectionLost);
+    assert_eq!(registry.status().connections.in_use, 0);
+}
+
 /// The methods of a transaction, each as the one that finds the connection dead.
 #[derive(Clone, Copy, Debug)]
 enum Method {

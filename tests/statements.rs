@@ -151,6 +151,33 @@ async fn what_is_not_to_be_kept_is_not_kept() {
     }
 }
 
+/// What the server refuses is not sent a second time, and does not cost the connection.
+#[tokio::test]
+async fn refused_statement_is_sent_once() {
+    let world = world(&["a"]).await;
+    let mut admin = world.admin().await;
+    admin
+        .execute("CREATE SEQUENCE attempts; GRANT USAGE ON SEQUENCE attempts TO app")
+        .await
+        .expect("a sequence");
+    let registry = world
+        .registry_with(|options| options.max_connections(1))
+        .await;
+    let a = scope(&registry, "a").await;
+    for _ in 0..3 {
+        let refused = sqlx::query("SELECT 1 / (0 * nextval('attempts'))").execute(&a);
+        let error = Error::from(refused.await.expect_err("no number"));
+        assert_eq!(error.code().as_deref(), Some("22012"));
+    }
+    let attempts: i64 = sqlx::query_scalar("SELECT last_value FROM attempts")
+        .fetch_one(&mut admin)
+        .await
+        .expect("a number");
+    assert_eq!(attempts, 3);
+    notes(&a).await.expect("served");
+    assert_eq!(registry.status().connections_opened, 1);
+}
+
 #[tokio::test]
 async fn another_tenants_rows_can_be_neither_written_nor_taken() {
     let world = world(&["a", "b"]).await;

@@ -799,6 +799,33 @@ async fn transaction_is_repeated_after_a_commit_that_failed() {
     }
 }
 
+/// What a COPY has failed with counts as what a statement has.
+#[tokio::test]
+async fn copy_that_fails_is_repeated() {
+    let world = world(&["a"]).await;
+    let mut admin = world.admin().await;
+    admin
+        .execute("CREATE UNIQUE INDEX bodies ON plain (body); INSERT INTO plain VALUES ('1')")
+        .await
+        .expect("an index");
+    let registry = world.registry().await;
+    let a = scope(&registry, "a").await;
+    let retry = RetryPolicy::default().on_unique_violation("bodies");
+    let mut attempts = 0;
+    a.transaction(TxOptions::default().retry(retry), |tx| {
+        attempts += 1;
+        let body = format!("{attempts}\n");
+        Box::pin(async move {
+            let mut copy = tx.copy_in_raw("COPY plain FROM STDIN").await?;
+            copy.send(body.as_bytes()).await?;
+            copy.finish().await
+        })
+    })
+    .await
+    .expect("another number");
+    assert_eq!(attempts, 2);
+}
+
 #[tokio::test]
 async fn statement_is_repeated_as_often_as_the_policy_says() {
     let world = world(&["a"]).await;
