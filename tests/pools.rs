@@ -318,6 +318,7 @@ async fn shutting_down_waits_for_what_is_under_way_and_says_who_was_still_busy()
     let report = registry.shutdown(Duration::from_millis(100)).await;
     assert!(!report.is_clean());
     assert_eq!(report.still_busy, [(tenant("t1"), 1)]);
+    assert_eq!(report.still_open, 1);
     for refused in [
         registry.scope(tenant("t2")).await.map(drop),
         a.begin().await.map(drop),

@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use super::TenantRegistry;
+use super::status::ConnectionCounts;
 use crate::slots::{OpenPool, Target};
 use crate::tenant::TenantId;
 
@@ -50,9 +51,10 @@ impl TenantRegistry {
             return ShutdownReport::default();
         }
         let mut report = ShutdownReport::default();
+        let mut connections = ConnectionCounts::default();
         for OpenPool { key, pool } in &pools {
             let counts = pool.counts();
-            report.still_open += counts.in_use + counts.idle + counts.opening + counts.closing;
+            connections.add(&counts);
             match Target::tenant(key) {
                 Some(tenant) if counts.in_use > 0 => {
                     report.still_busy.push((tenant.clone(), counts.in_use));
@@ -61,6 +63,7 @@ impl TenantRegistry {
                 None => report.still_busy.extend(pool.in_use_by()),
             }
         }
+        report.still_open = connections.total();
         report.still_busy.sort();
         for (tenant, connections) in &report.still_busy {
             tracing::warn!(%tenant, connections, "the registry was shut down while the tenant was busy");

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::TenantRegistry;
+use crate::lease::PoolCounts;
 use crate::slots::{Done, EvictionCause, Pooled as _, Slots};
 use crate::tenant::TenantId;
 
@@ -82,7 +83,7 @@ impl TenantRegistry {
         let mut connections = ConnectionCounts::default();
         let mut done: Done = totals.done;
         for open in &open {
-            connections.add(open.pool.counts());
+            connections.add(&open.pool.counts());
             done += open.pool.done();
         }
         let evictions = EvictionCause::ALL.iter().map(|cause| cause.as_str());
@@ -116,7 +117,7 @@ impl TenantRegistry {
             if open.key.tenant() == Some(tenant) {
                 let found = status.get_or_insert_default();
                 found.has_pool = true;
-                found.connections.add(open.pool.counts());
+                found.connections.add(&open.pool.counts());
             } else if open.key.tenant().is_none() {
                 let used = open.pool.in_use_by();
                 if let Some((_, used)) = used.into_iter().find(|(user, _)| user == tenant) {
@@ -134,7 +135,7 @@ impl ConnectionCounts {
         self.in_use + self.idle + self.opening + self.closing
     }
 
-    fn add(&mut self, counts: crate::lease::PoolCounts) {
+    pub(super) fn add(&mut self, counts: &PoolCounts) {
         self.in_use += counts.in_use;
         self.idle += counts.idle;
         self.opening += counts.opening;
@@ -146,13 +147,12 @@ impl ConnectionCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lease::PoolCounts;
 
     #[test]
     fn counts_of_pools_are_added_up() {
         let mut counts = ConnectionCounts::default();
         for factor in [1, 10] {
-            counts.add(PoolCounts {
+            counts.add(&PoolCounts {
                 in_use: factor,
                 idle: 2 * factor,
                 opening: 3 * factor,
