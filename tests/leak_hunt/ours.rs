@@ -9,7 +9,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
 use tenantry::testing::PostgresServer;
 use tenantry::testing::leak_hunt::{Canaries, Disturbance, FindingKind, LeakHunt, RegistrySubject};
 use tenantry::{
-    ConnectionBudget, LazyPools, StaticDirectory, TenantId, TenantRegistry, TenantRegistryBuilder,
+    ConnectionBudget, ContextSettings, LazyPools, StaticDirectory, TenantId, TenantRegistry,
+    TenantRegistryBuilder,
 };
 
 use crate::stage::{Stage, installation};
@@ -75,6 +76,19 @@ async fn ours_without_policies() {
     let registry = stage.registry().await;
     let subject = RegistrySubject::new(&registry);
     stage.finds(FindingKind::ForeignRow, subject).await;
+}
+
+/// What careless code sets has the names that the registry knows.
+#[tokio::test]
+async fn ours_with_settings_of_other_names() {
+    let names = ContextSettings::new("shop.tenant", "shop.customer").expect("names");
+    let stage = Stage::of(installation("app").settings(names.clone())).await;
+    let app = stage.world.app.clone();
+    let directory = StaticDirectory::new().shared(app, stage.tenants.clone());
+    let registry = TenantRegistry::builder(directory).settings(names).build();
+    let registry = registry.await.expect("a registry");
+    let subject = RegistrySubject::new(&registry);
+    stage.finds_nothing_in_peace(subject).await;
 }
 
 /// A server of its own, which is restarted under way.

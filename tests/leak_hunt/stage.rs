@@ -23,8 +23,11 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) async fn new() -> Self {
+        Self::of(installation("app")).await
+    }
+
+    pub(crate) async fn of(installation: Installation) -> Self {
         let world = empty_world().await;
-        let installation = installation("app");
         let mut admin = world.admin().await;
         installation.install(&mut admin).await.expect("installed");
         let canaries = Canaries::new(&installation).shared(world.admin.clone());
