@@ -225,6 +225,18 @@ async fn transaction() {
         .await
     });
     assert_eq!(whole.await, Trips::waited_for(3));
+
+    // What was prepared through the hatch is forgotten once, and not again and again.
+    let mut tx = a.begin().await.expect("begun");
+    tx.dangerous_connection().await.expect("the connection");
+    for _ in 0..2 {
+        notes(&mut tx).await.expect("rows");
+    }
+    let after = trips(&wire, "statement a while after the hatch", async {
+        notes(&mut tx).await.map(drop)
+    });
+    assert_eq!(after.await, one);
+    tx.rollback().await.expect("rolled back");
 }
 
 #[tokio::test]
