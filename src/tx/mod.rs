@@ -19,7 +19,8 @@ use std::time::Instant;
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 use futures_util::StreamExt as _;
-use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo};
+use sqlx::postgres::{PgArguments, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
+use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Connection as _, Either, Execute, Executor, Postgres, SqlStr};
 
 use crate::argument::{self, Admitted, Place, Scoped};
@@ -259,21 +260,20 @@ impl TenantTx {
         sent
     }
 
-    /// Runs a statement whose effect must not go unnoticed: dropped half-way, the transaction can
-    /// only be rolled back.
-    pub(crate) async fn fetch_whole<'q, E>(&mut self, query: E) -> Result<Option<PgRow>, Error>
-    where
-        E: Execute<'q, Postgres>,
-    {
+    /// Runs a statement, which has arguments, whose effect must not go unnoticed: dropped half-way,
+    /// the transaction can only be rolled back.
+    pub(crate) async fn fetch_whole(
+        &mut self,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Option<PgRow>, Error> {
         let admitted = self.admit(query)?;
-        let says_context = !admitted.is_simple();
         let scoped = self.scoped(admitted).await?;
         let started = Instant::now();
         self.unsettled = true;
         let answer = self.lease.connection()?.raw().fetch_optional(scoped).await;
         self.unsettled = false;
         self.lease.statement_ended(started, self.assertion.tenant());
-        if says_context && answer.is_ok() {
+        if answer.is_ok() {
             self.said.at(self.savepoints.depth());
         }
         answer.map_err(|error| self.seen(error).into())

@@ -154,6 +154,11 @@ async fn numbers_and_the_trail() {
         let mut tx = scope.begin().await.expect("begun");
         let number = series.next(&mut tx).await.expect("a number");
         assert_eq!(number.as_str(), expected);
+        // It has said the context for what cannot.
+        sqlx::raw_sql("SELECT body FROM notes")
+            .execute(&mut tx)
+            .await
+            .expect("rows");
         Trail::record(&mut tx, &TrailEntry::new("took"))
             .await
             .expect("recorded");
