@@ -406,3 +406,36 @@ async fn a_schema_of_its_own_is_where_names_are_looked_up() {
     }
     assert_eq!(registry.status().pools, 1);
 }
+
+/// A statement of its own is not given up because each connection has prepared it before a column
+/// came: it is sent once more on the same one.
+#[tokio::test]
+async fn plan_that_is_stale_on_every_connection_is_replaced_in_a_schema_too() {
+    let world = world(&[]).await;
+    schemas(&world).await;
+    let directory = StaticDirectory::new().schemas(world.app.clone(), [(tenant("a"), "home_a")]);
+    let registry = lazy(directory).await;
+    let a = scope(&registry, "a").await;
+    let mut admin = world.admin().await;
+    for (papers, column) in [
+        ("SELECT * FROM papers", "one"),
+        ("SELECT * FROM papers LIMIT 1", "two"),
+    ] {
+        let (mut first, mut second) = (
+            a.begin().await.expect("begun"),
+            a.begin().await.expect("begun"),
+        );
+        for tx in [&mut first, &mut second] {
+            sqlx::query(papers).fetch_all(tx).await.expect("rows");
+        }
+        first.commit().await.expect("committed");
+        second.commit().await.expect("committed");
+        let alter = format!("ALTER TABLE home_a.papers ADD COLUMN {column} text");
+        admin.execute(AssertSqlSafe(alter)).await.expect("altered");
+        let query = sqlx::query(papers);
+        match column {
+            "one" => drop(query.fetch_all(&a).await.expect("prepared anew")),
+            _ => drop(query.fetch_one(&a).await.expect("prepared anew")),
+        }
+    }
+}
