@@ -490,6 +490,40 @@ async fn savepoints() {
     );
 }
 
+/// Up to PostgreSQL 16 pg_stat_statements keeps each name as a statement of its own: a loop over
+/// savepoints must not fill it.
+#[tokio::test]
+async fn names_of_savepoints_are_used_again() {
+    let world = world(&["a"]).await;
+    let registry = world.registry().await;
+    let mut admin = world.admin().await;
+    let mut tx = scope(&registry, "a").await.begin().await.expect("begun");
+    let backend = session(&mut tx).await.expect("served").backend;
+    for end in ["released", "rolled back to", "dropped", "at last"] {
+        let mut outer = tx.savepoint().await.expect("set");
+        let inner = outer.savepoint().await.expect("set");
+        let message: String =
+            sqlx::query_scalar("SELECT query FROM pg_stat_activity WHERE pid = $1")
+                .bind(backend)
+                .fetch_one(&mut admin)
+                .await
+                .expect("what it was told last");
+        assert_eq!(message, "SAVEPOINT tenantry_2", "{end}");
+        match end {
+            "released" => {
+                inner.release().await.expect(end);
+                outer.release().await.expect(end);
+            }
+            "rolled back to" => {
+                inner.rollback().await.expect(end);
+                outer.rollback().await.expect(end);
+            }
+            _ => drop(inner),
+        }
+    }
+    tx.commit().await.expect("committed");
+}
+
 /// `SET LOCAL` inside a savepoint survives its release, and rolling back restores what was before
 /// it: neither brings another tenant.
 #[tokio::test]

@@ -175,6 +175,8 @@ impl Stack {
     }
 }
 
+/// Used again when the savepoint is left: up to PostgreSQL 16 pg_stat_statements keeps each name as a
+/// statement of its own (<https://www.postgresql.org/docs/17/release-17.html>).
 fn name(number: usize) -> String {
     format!("tenantry_{number}")
 }
