@@ -260,8 +260,8 @@ impl TenantTx {
         sent
     }
 
-    /// Runs a statement, which has arguments, whose effect must not go unnoticed: dropped half-way,
-    /// the transaction can only be rolled back.
+    /// Runs a statement with arguments whose effect must not go unnoticed: dropped half-way, the
+    /// transaction can only be rolled back.
     pub(crate) async fn fetch_whole(
         &mut self,
         query: Query<'_, Postgres, PgArguments>,
