@@ -7,15 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::stream::BoxStream;
 use parking_lot::Mutex;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Statement as _};
 use support::control::Control;
 use support::fleet::Fleet;
 use support::{World, notes, scope, tenant, world};
 use tenantry::{
-    Database, Error, ErrorKind, LazyPools, Placement, PoolOptions, PostgresDirectory, Reader,
-    StaticDirectory, TenantDirectory, TenantId, TenantRecord, TenantRegistry, TenantScope,
-    TenantState, TxOptions,
+    Database, DirectoryChange, Error, ErrorKind, LazyPools, Placement, PoolOptions,
+    PostgresDirectory, Reader, StaticDirectory, TenantDirectory, TenantId, TenantRecord,
+    TenantRegistry, TenantScope, TenantState, TxOptions,
 };
 
 async fn lazy(directory: impl TenantDirectory) -> TenantRegistry {
@@ -281,6 +282,51 @@ async fn a_directory_that_cannot_tell_harms_only_who_is_not_known_yet() {
     let error = registry.scope(tenant("t1")).await.expect_err("not known");
     assert_eq!(error.kind(), ErrorKind::Directory);
     assert!(error.is_retryable());
+}
+
+/// A directory that does not answer about one tenant keeps no other change from being heeded, and no
+/// registry from going.
+#[tokio::test]
+async fn directory_that_does_not_answer_holds_nothing_up() {
+    struct Stuck(StaticDirectory, Mutex<bool>);
+    #[async_trait]
+    impl TenantDirectory for Stuck {
+        async fn find(&self, id: &TenantId) -> Result<Option<TenantRecord>, Error> {
+            let is_stuck = id.as_str() == "t0" && *self.1.lock();
+            if is_stuck {
+                std::future::pending::<()>().await;
+            }
+            self.0.find(id).await
+        }
+        async fn list(&self, after: Option<&TenantId>, n: usize) -> Result<Vec<TenantId>, Error> {
+            self.0.list(after, n).await
+        }
+        fn changes(&self) -> BoxStream<'static, DirectoryChange> {
+            self.0.changes()
+        }
+    }
+    let fleet = Fleet::new(2).await;
+    let mut admin = fleet.superuser().await;
+    let answers = fleet.directory();
+    let directory = Arc::new(Stuck(answers.clone(), Mutex::new(false)));
+    let registry = lazy(Arc::clone(&directory)).await;
+    for id in ["t0", "t1"] {
+        notes(&scope(&registry, id).await).await.expect("served");
+    }
+    *directory.1.lock() = true;
+    for id in ["t0", "t1"] {
+        assert!(answers.set_state(&tenant(id), TenantState::Suspended));
+    }
+    eventually("the other one's pool is given up", async || {
+        registry.tenant_status(&tenant("t1")).is_none()
+    })
+    .await;
+    assert!(registry.tenant_status(&tenant("t0")).is_some());
+    drop(registry);
+    support::eventually("nobody is connected", async || {
+        fleet.sessions(&mut admin).await == 0
+    })
+    .await;
 }
 
 /// What one tenant's database said of a statement's columns is not believed of another's.

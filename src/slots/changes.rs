@@ -4,31 +4,42 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, future};
+use tokio::time::timeout;
 
 use super::Slots;
 use super::eviction::EvictionCause;
 use super::target::Target;
 use crate::directory::DirectoryChange;
+use crate::error::ErrorKind;
 use crate::tenant::TenantId;
 
 /// How often it is looked for what has become too old.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How many changes are asked about at once, so that one whose answer does not come keeps no other
+/// from being heeded.
+const AT_ONCE: usize = 16;
+
+/// How long a directory has to say what has become of a tenant. A registry that was dropped meanwhile
+/// is held for as long.
+const ANSWER: Duration = Duration::from_secs(2);
+
 /// Starts the two tasks of a registry. They end with it.
 pub(super) fn watch(slots: &Arc<Slots>) {
-    let mut changes = slots.directory.changes();
+    let changes = slots.directory.changes();
     let runtime = slots.servers.runtime().clone();
     let weak = Arc::downgrade(slots);
     let gone = gone(slots);
-    let listening = async move {
-        while let Some(change) = changes.next().await {
+    let listening = changes.for_each_concurrent(AT_ONCE, move |change| {
+        let weak = Weak::clone(&weak);
+        async move {
             let Some(slots) = weak.upgrade() else { return };
             match change {
                 DirectoryChange::Tenant(tenant) => slots.heed(&tenant).await,
                 DirectoryChange::All => slots.heed_all().await,
             }
         }
-    };
+    });
     runtime.spawn(future::select(Box::pin(listening), Box::pin(gone)));
     let weak = Arc::downgrade(slots);
     runtime.spawn(async move {
@@ -61,11 +72,12 @@ impl Slots {
         if !self.pools.open().iter().any(|open| is_its(&open.key)) {
             return;
         }
-        let stays = match self.record(tenant).await {
-            Ok(record) => Some(Target::of(tenant, &record)),
+        let stays = match timeout(ANSWER, self.record(tenant)).await {
+            Ok(Ok(record)) => Some(Target::of(tenant, &record)),
             // It cannot tell: the next statement will ask, and wait or fail.
-            Err(error) if error.kind() == crate::error::ErrorKind::Directory => return,
-            Err(_) => None,
+            Ok(Err(error)) if error.kind() == ErrorKind::Directory => return,
+            Err(_) => return,
+            Ok(Err(_)) => None,
         };
         let given_up = self.pools.retire(EvictionCause::Directory, |key, _| {
             is_its(key) && stays.as_ref() != Some(key)
