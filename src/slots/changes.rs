@@ -21,7 +21,7 @@ const TICK: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 16;
 
 /// How long a directory has to say what has become of a tenant. A registry that was dropped meanwhile
-/// is held for as long.
+/// is held for as long: where everything may have changed, once for each pool.
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// Starts the two tasks of a registry. They end with it.
@@ -72,12 +72,14 @@ impl Slots {
         if !self.pools.open().iter().any(|open| is_its(&open.key)) {
             return;
         }
-        let stays = match timeout(ANSWER, self.record(tenant)).await {
-            Ok(Ok(record)) => Some(Target::of(tenant, &record)),
-            // It cannot tell: the next statement will ask, and wait or fail.
-            Ok(Err(error)) if error.kind() == ErrorKind::Directory => return,
-            Err(_) => return,
-            Ok(Err(_)) => None,
+        // It cannot tell: the next statement will ask, and wait or fail.
+        let Ok(answer) = timeout(ANSWER, self.record(tenant)).await else {
+            return;
+        };
+        let stays = match answer {
+            Ok(record) => Some(Target::of(tenant, &record)),
+            Err(error) if error.kind() == ErrorKind::Directory => return,
+            Err(_) => None,
         };
         let given_up = self.pools.retire(EvictionCause::Directory, |key, _| {
             is_its(key) && stays.as_ref() != Some(key)
